@@ -1,0 +1,200 @@
+//! What a look at the databases found: the unit of `walferry check`, and of every refusal before a run.
+//!
+//! Both sides list all they find at once. A finding never carries a row's value or a password, and one that refuses always says
+//! which command or SQL fixes it.
+
+use pg::{Class, Error};
+use serde::{Deserialize, Serialize};
+
+/// What a finding means for a run.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// The run would stop, or lose or guess something: it does not start.
+    Refuse,
+    /// The run starts; somebody should know.
+    Warning,
+    /// How it is.
+    Note,
+}
+
+/// Where the fix goes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    Source,
+    Target,
+    /// This machine: programs, the command itself.
+    Here,
+}
+
+impl Side {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Side::Source => "source",
+            Side::Target => "target",
+            Side::Here => "here",
+        }
+    }
+}
+
+/// One thing that was found.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Finding {
+    pub severity: Severity,
+    pub side: Side,
+    /// Stable, for scripts: `WAL_LEVEL`.
+    pub code: String,
+    /// Lower case, without a full stop.
+    pub primary: String,
+    pub detail: Option<String>,
+    /// The SQL or command that fixes it.
+    pub fix: Option<String>,
+}
+
+impl Finding {
+    fn new(severity: Severity, side: Side, code: &str, primary: impl Into<String>) -> Self {
+        Finding { severity, side, code: code.to_owned(), primary: primary.into(), detail: None, fix: None }
+    }
+
+    #[must_use]
+    pub fn refuse(side: Side, code: &str, primary: impl Into<String>) -> Self {
+        Self::new(Severity::Refuse, side, code, primary)
+    }
+
+    #[must_use]
+    pub fn warning(side: Side, code: &str, primary: impl Into<String>) -> Self {
+        Self::new(Severity::Warning, side, code, primary)
+    }
+
+    #[must_use]
+    pub fn note(side: Side, code: &str, primary: impl Into<String>) -> Self {
+        Self::new(Severity::Note, side, code, primary)
+    }
+
+    /// An error met while looking, as a finding that refuses.
+    #[must_use]
+    pub fn from_error(side: Side, error: &Error) -> Self {
+        Finding {
+            severity: Severity::Refuse,
+            side,
+            code: error.code().to_owned(),
+            primary: error.to_string(),
+            detail: error.detail_text().map(str::to_owned),
+            fix: error.hint_text().map(str::to_owned),
+        }
+    }
+
+    /// A connection that could not be made. `which`: what the command line calls it.
+    #[must_use]
+    pub fn unreachable(side: Side, which: &str, error: &Error) -> Self {
+        let text = error.primary();
+        let (code, fix) = match error.sqlstate() {
+            Some("28P01" | "28000") => {
+                ("AUTHENTICATION", "give another user or password, or a line in pg_hba.conf")
+            }
+            Some("3D000") => {
+                ("NO_SUCH_DATABASE", "give the name of a database that exists, or CREATE DATABASE")
+            }
+            Some("53300") => (
+                "TOO_MANY_CONNECTIONS",
+                "ALTER SYSTEM SET max_connections = …; then restart the server; or end idle sessions",
+            ),
+            _ if text.contains("startup parameter") => (
+                "POOLER",
+                "connect to the server itself: a pooler stands in between, and neither snapshots nor slots pass through it",
+            ),
+            _ => (
+                "CONNECTION",
+                "check host and port (pg_isready -h HOST -p PORT), listen_addresses and the firewall",
+            ),
+        };
+        let mut finding = Self::from_error(side, error);
+        finding.code = code.to_owned();
+        finding.primary = format!("no connection to {which}: {error}");
+        finding.fix.get_or_insert_with(|| fix.to_owned());
+        finding
+    }
+
+    #[must_use]
+    pub fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    #[must_use]
+    pub fn fix(mut self, fix: impl Into<String>) -> Self {
+        self.fix = Some(fix.into());
+        self
+    }
+
+    #[must_use]
+    pub fn refuses(&self) -> bool {
+        self.severity == Severity::Refuse
+    }
+
+    /// The refusals as the one error that ends a command: the first one's code, all of them in the detail, each with its fix.
+    #[must_use]
+    pub fn as_error(findings: &[Finding]) -> Option<Error> {
+        let refusals: Vec<&Finding> = findings.iter().filter(|finding| finding.refuses()).collect();
+        let first = refusals.first()?;
+        if let [one] = refusals.as_slice() {
+            let mut error = Error::new(Class::Refuse, one.code.clone(), one.primary.clone());
+            error = one.detail.iter().fold(error, |error, detail| error.detail(detail.clone()));
+            return Some(one.fix.iter().fold(error, |error, fix| error.hint(fix.clone())));
+        }
+        let each: Vec<String> = refusals
+            .iter()
+            .map(|finding| {
+                let detail = finding.detail.iter().map(|detail| format!(": {detail}")).collect::<String>();
+                let fix = finding.fix.iter().map(|fix| format!("\n  fix: {fix}")).collect::<String>();
+                format!("{}: {}{detail} [{}]{fix}", finding.side.as_str(), finding.primary, finding.code)
+            })
+            .collect();
+        let primary = format!("{} findings stand in the way; nothing was changed", refusals.len());
+        Some(
+            Error::new(Class::Refuse, first.code.clone(), primary)
+                .detail(each.join("\n"))
+                .hint("walferry check lists these and everything else, without starting anything"),
+        )
+    }
+}
+
+/// The first few of `names`, and how many more there are.
+#[must_use]
+pub fn some_of<T: std::fmt::Display>(names: &[T]) -> String {
+    const SHOWN: usize = 20;
+    let mut text = names.iter().take(SHOWN).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN {
+        text += &format!(" and {} more", names.len() - SHOWN);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_become_one_error() {
+        let note = Finding::note(Side::Source, "SIZE", "3 tables");
+        assert!(Finding::as_error(std::slice::from_ref(&note)).is_none());
+        let wal = Finding::refuse(Side::Source, "WAL_LEVEL", "wal_level is replica").fix("ALTER SYSTEM …");
+        let slot = Finding::refuse(Side::Source, "NO_FREE_SLOT", "no free slot");
+        let error = Finding::as_error(&[note.clone(), wal.clone()]).unwrap();
+        assert_eq!((error.code(), error.hint_text()), ("WAL_LEVEL", Some("ALTER SYSTEM …")));
+        let error = Finding::as_error(&[note, wal, slot]).unwrap();
+        assert_eq!((error.class(), error.code()), (Class::Refuse, "WAL_LEVEL"));
+        let detail = error.detail_text().unwrap();
+        assert!(detail.contains("wal_level is replica [WAL_LEVEL]\n  fix: ALTER SYSTEM …\n"), "{detail}");
+        assert!(detail.ends_with("source: no free slot [NO_FREE_SLOT]"), "{detail}");
+    }
+
+    #[test]
+    fn long_lists_are_cut() {
+        let names: Vec<u32> = (0..25).collect();
+        assert!(some_of(&names).ends_with("19 and 5 more"));
+        assert_eq!(some_of(&["a", "b"]), "a, b");
+    }
+}

@@ -1,0 +1,59 @@
+//! The stream: from the slot into a carrier, with the acknowledgement coming back.
+//!
+//! ```text
+//! walsender ── XLogData ─► ReplicationStream ─► Decoder ─► Chunk ─► ChangeSink ─► … writer
+//!           ◄─ status ──── Feedback ◄──────────────────────── Durable ◄────────────┘
+//! ```
+//!
+//! # Invariants
+//!
+//! 1. Only what the far end has made durable is confirmed as flushed. Received, flushed and applied are told apart.
+//! 2. Nothing that the carrier does can hold feedback up: while it is full we go on confirming, so that the walsender does not give up.
+//! 3. Transactions that ended at or before `start` are dropped: a server sends acknowledged ones again after a crash of its own.
+//! 4. When nothing is pending, a keepalive's position goes through the carrier as [`pipeline::Event::Idle`] and comes back as durable, so an
+//!    idle slot moves, a server that shuts down gets its confirmation, and progress is never behind what was confirmed.
+//! 5. Memory is bounded: one chunk here, the rest is the carrier's and the kernel's.
+//!
+//! A keepalive's position is where decoding has come to: every transaction that committed before it has been sent. So it may be
+//! acknowledged once those are applied.
+
+mod feedback;
+mod options;
+mod pump;
+
+use pg::{Error, Result};
+use pipeline::ChangeSink;
+use tokio_util::sync::CancellationToken;
+
+use crate::replication::{ReplicationConnection, StartOptions};
+
+pub use options::{Options, Position};
+
+use feedback::Feedback;
+use pump::Pump;
+
+/// Streams until `cancel`, then lets the carrier drain for [`Options::drain`], confirms what became durable, and frees the slot.
+///
+/// # Errors
+/// Class `Connection`: the server is gone or shuts down, start again. Everything else as the server said it.
+pub async fn run<S: ChangeSink>(options: Options, sink: S, cancel: CancellationToken) -> Result<()> {
+    let start = async {
+        let mut connection =
+            ReplicationConnection::connect(&options.params, &options.application_name).await?;
+        let timeout = Feedback::server_timeout(&mut connection).await?;
+        let start = StartOptions {
+            publications: options.publications.clone(),
+            messages: !options.message_prefixes.is_empty(),
+            binary: options.binary,
+        };
+        let stream = connection.start(&options.slot, options.start, &start).await?;
+        Ok::<_, Error>((stream, timeout))
+    };
+    let (stream, timeout) = tokio::select! {
+        biased;
+        () = cancel.cancelled() => return Ok(()),
+        started = Box::pin(start) => started?,
+    };
+    let feedback = Feedback::new(sink.durable(), options.start, timeout);
+    Box::pin(Pump::new(options, stream, feedback, sink).run(cancel)).await
+}

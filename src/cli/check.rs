@@ -1,0 +1,120 @@
+//! `walferry check`: everything that would stop or surprise a run, with the SQL that fixes it.
+
+use clap::Args;
+use pg::Result;
+use pipeline::{Finding, Severity, Side};
+
+use super::options::{Flags, Follow, Overrides, Restore, Selection};
+use super::{Context, Exit};
+use crate::output::{print, print_json, redact};
+use crate::preflight::{self, Look};
+
+/// Look at both databases and list everything that would stop or surprise a run, each with the SQL that fixes it.
+///
+/// Changes nothing. Takes the options of `migrate` and `replicate`, so that it looks at what they would do. Ends with 0 when a run
+/// would start, with 4 when it would be refused.
+#[derive(Args, Clone, Debug)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    pub selection: Selection,
+    #[command(flatten)]
+    pub restore: Restore,
+    #[command(flatten)]
+    pub follow: Follow,
+    /// Print one JSON array of findings instead of text
+    #[arg(long)]
+    pub json: bool,
+    /// Print the SQL that grants both roles what a run needs for the tables at hand, instead of findings
+    #[arg(long, conflicts_with = "json")]
+    pub grants: bool,
+}
+
+impl Overrides for CheckArgs {
+    fn assign(&self, flags: &mut Flags<'_>) {
+        self.selection.assign(flags);
+        self.restore.assign(flags);
+        self.follow.assign(flags);
+    }
+}
+
+pub async fn run(args: CheckArgs, context: Context) -> Result<Exit> {
+    let look = preflight::look(&context.settings, true).await?;
+    if args.grants {
+        return grants(&context, &look);
+    }
+    if args.json {
+        let findings = serde_json::to_string(&look.findings)
+            .map_err(|error| pg::Error::failed("JSON", format!("the findings can't be written: {error}")))?;
+        let findings: serde_json::Value = serde_json::from_str(&redact(&findings)).unwrap_or_default();
+        print_json(&findings)?;
+    } else {
+        print(&text(&context, &look)?)?;
+    }
+    Ok(if look.findings.iter().any(Finding::refuses) { Exit::Refused } else { Exit::Done })
+}
+
+/// Grouped by side, what refuses first, each with its fix.
+fn text(context: &Context, look: &Look) -> Result<String> {
+    let mut out = String::new();
+    let sides = [
+        (Side::Source, format!("source {}", context.settings.source()?.display())),
+        (Side::Target, format!("target {}", context.settings.target()?.display())),
+        (Side::Here, "this machine".to_owned()),
+    ];
+    for (side, title) in sides {
+        let findings: Vec<&Finding> = look.findings.iter().filter(|finding| finding.side == side).collect();
+        if findings.is_empty() && side == Side::Here {
+            continue;
+        }
+        out += &format!("{title}\n");
+        if findings.is_empty() {
+            out += "  nothing found\n";
+        }
+        for finding in findings {
+            let severity = match finding.severity {
+                Severity::Refuse => "refuse",
+                Severity::Warning => "warning",
+                Severity::Note => "note",
+            };
+            out += &format!("  {severity:<8} {} [{}]\n", finding.primary, finding.code);
+            for (label, text) in [("", &finding.detail), ("fix: ", &finding.fix)] {
+                if let Some(text) = text {
+                    let indent = format!("\n           {}", " ".repeat(label.len()));
+                    out += &format!("           {label}{}\n", text.trim_end().replace('\n', &indent));
+                }
+            }
+        }
+        out.push('\n');
+    }
+    let count = |severity| look.findings.iter().filter(|finding| finding.severity == severity).count();
+    let refused = count(Severity::Refuse);
+    out += &match refused {
+        0 => format!(
+            "a run would start: {} warning(s), {} note(s)\n",
+            count(Severity::Warning),
+            count(Severity::Note)
+        ),
+        _ => format!(
+            "a run would be refused: {refused} finding(s) stand in the way, {} warning(s), {} note(s)\n",
+            count(Severity::Warning),
+            count(Severity::Note)
+        ),
+    };
+    Ok(redact(&out))
+}
+
+fn grants(context: &Context, look: &Look) -> Result<Exit> {
+    let Some(facts) = &look.source else {
+        return Err(Finding::as_error(&look.findings)
+            .unwrap_or_else(|| pg::Error::connection("there is no connection to the source")));
+    };
+    let settings = &context.settings;
+    let publication = settings.run.publication.is_empty().then(|| settings.name());
+    let (source, target) = (settings.source()?, settings.target()?);
+    print(&format!(
+        "{}\n{}",
+        reader::preflight::source_grants(source.user(), publication, facts),
+        writer::preflight::target_grants(target.user(), target.dbname(), settings.run.existing_schema, facts)
+    ))?;
+    Ok(Exit::Done)
+}

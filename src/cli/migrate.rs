@@ -1,0 +1,37 @@
+//! `walferry migrate`: moves a live database.
+
+use clap::Args;
+use pg::Result;
+use writer::control::Mode;
+
+use super::options::{CutoverChoice, Flags, Follow, Overrides, Restore, Selection};
+use super::{Context, Exit};
+
+/// Move a live database: snapshot, load, catch up, live, cutover.
+///
+/// Stays live until `walferry cutover` is called (or at once with --cutover auto), then ends with 0. Interrupted at any point, the
+/// same command goes on from there.
+#[derive(Args, Clone, Debug)]
+pub struct MigrateArgs {
+    #[command(flatten)]
+    pub selection: Selection,
+    #[command(flatten)]
+    pub restore: Restore,
+    #[command(flatten)]
+    pub follow: Follow,
+    #[command(flatten)]
+    pub cutover: CutoverChoice,
+}
+
+impl Overrides for MigrateArgs {
+    fn assign(&self, flags: &mut Flags<'_>) {
+        self.selection.assign(flags);
+        self.restore.assign(flags);
+        self.follow.assign(flags);
+        self.cutover.assign(flags);
+    }
+}
+
+pub async fn run(_args: MigrateArgs, context: Context) -> Result<Exit> {
+    super::sequence::run(context, Mode::Migrate).await
+}

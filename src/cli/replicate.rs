@@ -1,0 +1,37 @@
+//! `walferry replicate`: a continuous replica feed.
+
+use clap::Args;
+use pg::Result;
+use writer::control::Mode;
+
+use super::options::{Flags, Follow, Overrides, Restore, Selection};
+use super::{Context, Exit};
+
+/// Feed a replica without an end: snapshot, load, catch up, live.
+///
+/// Ends only by a signal (130, 143) or an error; the same command goes on from there.
+#[derive(Args, Clone, Debug)]
+pub struct ReplicateArgs {
+    #[command(flatten)]
+    pub selection: Selection,
+    #[command(flatten)]
+    pub restore: Restore,
+    #[command(flatten)]
+    pub follow: Follow,
+    /// Keep ordinary writers off the target's tables, as migrate does
+    #[arg(long)]
+    pub protect: bool,
+}
+
+impl Overrides for ReplicateArgs {
+    fn assign(&self, flags: &mut Flags<'_>) {
+        self.selection.assign(flags);
+        self.restore.assign(flags);
+        self.follow.assign(flags);
+        flags.on("run.protect", "--protect", self.protect);
+    }
+}
+
+pub async fn run(_args: ReplicateArgs, context: Context) -> Result<Exit> {
+    super::sequence::run(context, Mode::Replicate).await
+}

@@ -1,0 +1,32 @@
+//! Configuration: typed settings out of layers of text.
+//!
+//! ```text
+//! command line, --set, WALFERRY_*, file, the run's record ──► layers ──► component structs ──► Settings
+//!                                                                └── where each value came from
+//! ```
+//!
+//! Unknown keys and wrong values are refused, all at once, with exit code 2. Nothing here prints a password: connection strings show
+//! themselves without one.
+
+mod component;
+mod components;
+mod connection;
+mod layers;
+mod nearest;
+mod reference;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod value;
+
+pub use component::{Component, Field};
+pub use components::{
+    ApplySettings, CopySettings, CutoverMode, CutoverSettings, CutoverVerify, Databases, IndexSettings,
+    Keyless, LimitSettings, LogFormat, LogSettings, OnLimit, ProgressMode, ReplicaRole, RetrySettings,
+    RunSettings, SchemaSettings, Select, SlotSettings, SynchronousCommit, VerifySettings, Via,
+};
+pub use layers::{Layers, Origin, Reader};
+pub use reference::reference;
+pub use settings::{Needs, Settings, components, fields};
+pub(crate) use value::words;
+pub use value::{Jobs, Size, Value, unquote};

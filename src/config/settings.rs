@@ -1,0 +1,211 @@
+//! The effective configuration of one command.
+
+use pg::{Error, Params, Result};
+use serde_json::{Map, Value as Json};
+
+use super::connection::{Conninfo, PasswordSource};
+use super::layers::{Effective, Layers, Origin, Reader};
+use super::value::unquote;
+use super::{
+    ApplySettings, Component, CopySettings, CutoverSettings, Databases, Field, IndexSettings, LimitSettings,
+    LogSettings, RetrySettings, RunSettings, SchemaSettings, Select, SlotSettings, VerifySettings,
+};
+
+macro_rules! settings {
+    ($( $(#[doc = $doc:expr])* $field:ident : $component:ident, )*) => {
+        /// Everything that a command can be told. Built once; whoever needs a part gets that part.
+        #[derive(Clone, Debug)]
+        pub struct Settings {
+            $( $(#[doc = $doc])* pub $field: $component, )*
+            /// Each key with its value in force and where that came from.
+            pub effective: Vec<Effective>,
+        }
+
+        /// The components in the order of the reference: about, fields.
+        #[must_use]
+        pub fn components() -> Vec<(&'static [&'static str], &'static [Field])> {
+            vec![$( ($component::ABOUT, $component::FIELDS), )*]
+        }
+
+        fn read_all(reader: &mut Reader<'_>) -> Option<Settings> {
+            $( let $field = $component::read(reader); )*
+            Some(Settings { $( $field: $field?, )* effective: std::mem::take(&mut reader.effective) })
+        }
+    };
+}
+
+settings! {
+    databases: Databases,
+    select: Select,
+    run: RunSettings,
+    schema: SchemaSettings,
+    slot: SlotSettings,
+    copy: CopySettings,
+    index: IndexSettings,
+    apply: ApplySettings,
+    limits: LimitSettings,
+    verify: VerifySettings,
+    cutover: CutoverSettings,
+    retry: RetrySettings,
+    log: LogSettings,
+}
+
+/// Every key there is.
+#[must_use]
+pub fn fields() -> Vec<&'static Field> {
+    components().into_iter().flat_map(|(_, fields)| fields).collect()
+}
+
+/// Which databases a command can't do without.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Needs {
+    Nothing,
+    Target,
+    Both,
+}
+
+/// Keys that say where to connect; all others belong to the run and are recorded with it.
+fn is_connection(key: &str) -> bool {
+    Databases::FIELDS.iter().any(|field| field.key == key)
+}
+
+impl Settings {
+    /// Reads all layers; the error lists every problem of every layer.
+    pub fn read(layers: &Layers, needs: Needs) -> Result<Settings> {
+        let mut reader = Reader::new(layers);
+        let mut settings = read_all(&mut reader);
+        if let Some(settings) = &mut settings {
+            // The quotes stay in `effective`, to be read back.
+            settings.run.publication = unquote(std::mem::take(&mut settings.run.publication));
+        }
+        let mut problems = reader.problems;
+        if let Some(settings) = &settings {
+            settings.check(needs, &mut problems);
+        }
+        match settings {
+            Some(settings) if problems.is_empty() => Ok(settings),
+            _ => Err(refusal(problems)),
+        }
+    }
+
+    /// What no single key can tell.
+    fn check(&self, needs: Needs, problems: &mut Vec<String>) {
+        let databases = &self.databases;
+        if needs == Needs::Both && databases.source.is_none() {
+            problems.push("no source: give --source URI or WALFERRY_SOURCE".to_owned());
+        }
+        if needs != Needs::Nothing && databases.target.is_none() {
+            problems.push("no target: give --target URI or WALFERRY_TARGET".to_owned());
+        }
+        for (side, file, command) in [
+            ("source", &databases.source_password_file, &databases.source_password_command),
+            ("target", &databases.target_password_file, &databases.target_password_command),
+        ] {
+            if file.is_some() && command.is_some() {
+                problems.push(format!("{side}_password_file and {side}_password_command exclude each other"));
+            }
+        }
+        // The slot is named like the run, and slot names are the narrowest of all.
+        let slot = self.slot_name();
+        if slot.is_empty()
+            || slot.len() > 63
+            || !slot.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        {
+            let key = if self.run.slot.is_some() { "--slot" } else { "--name" };
+            problems.push(format!(
+                "{key}: a slot's name has 1 to 63 characters, each a lower-case letter, a digit or an underscore"
+            ));
+        }
+        if self.copy.chunk_bytes_min > self.copy.chunk_bytes_max {
+            problems.push("copy.chunk_bytes_min is larger than copy.chunk_bytes_max".to_owned());
+        }
+    }
+
+    /// The run's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.databases.name
+    }
+
+    /// The slot's name: the run's, unless told otherwise.
+    #[must_use]
+    pub fn slot_name(&self) -> &str {
+        self.run.slot.as_deref().unwrap_or(self.name())
+    }
+
+    fn source_password(&self) -> PasswordSource {
+        let databases = &self.databases;
+        PasswordSource {
+            file: databases.source_password_file.clone(),
+            command: databases.source_password_command.clone(),
+        }
+    }
+
+    fn target_password(&self) -> PasswordSource {
+        let databases = &self.databases;
+        PasswordSource {
+            file: databases.target_password_file.clone(),
+            command: databases.target_password_command.clone(),
+        }
+    }
+
+    /// How to reach the source.
+    pub fn source(&self) -> Result<Params> {
+        let missing = "no source: give --source URI or WALFERRY_SOURCE";
+        resolve(self.databases.source.as_ref(), &self.source_password(), missing)
+    }
+
+    /// How to reach the target.
+    pub fn target(&self) -> Result<Params> {
+        let missing = "no target: give --target URI or WALFERRY_TARGET";
+        resolve(self.databases.target.as_ref(), &self.target_password(), missing)
+    }
+
+    /// The role that owns the source's tables; the source's own when no other was given.
+    pub fn source_admin(&self) -> Result<Params> {
+        match &self.databases.source_admin {
+            Some(admin) => resolve(Some(admin), &self.source_password(), ""),
+            None => self.source(),
+        }
+    }
+
+    /// The role that makes the target's tables; the target's own when no other was given.
+    pub fn target_admin(&self) -> Result<Params> {
+        match &self.databases.target_admin {
+            Some(admin) => resolve(Some(admin), &self.target_password(), ""),
+            None => self.target(),
+        }
+    }
+
+    /// What is recorded with the run (`walferry.runs.settings`): every key that was set, and both connections without their
+    /// passwords. Read back by [`Layers::add_run`].
+    #[must_use]
+    pub fn to_record(&self) -> Json {
+        let recorded = self.effective.iter().filter(|effective| match effective.key {
+            "source" | "source_admin" | "target_admin" => !effective.text.is_empty(),
+            key => effective.origin != Origin::Default && !is_connection(key) && !key.starts_with("log."),
+        });
+        Json::Object(
+            recorded.map(|e| (e.key.to_owned(), Json::String(e.text.clone()))).collect::<Map<_, _>>(),
+        )
+    }
+}
+
+fn resolve(conninfo: Option<&Conninfo>, password: &PasswordSource, missing: &str) -> Result<Params> {
+    let params = conninfo.ok_or_else(|| Error::usage(missing))?.params()?;
+    Ok(match password.read()? {
+        Some(password) => params.with_password(password),
+        None => params,
+    })
+}
+
+/// One error for all problems.
+fn refusal(problems: Vec<String>) -> Error {
+    let hint = "walferry config reference lists every key; walferry config show, what is in force";
+    match problems.as_slice() {
+        [one] => Error::usage(one.clone()).hint(hint),
+        many => Error::usage(format!("{} problems in the configuration", many.len()))
+            .detail(many.join("\n"))
+            .hint(hint),
+    }
+}

@@ -1,0 +1,34 @@
+//! walferry: moves a live PostgreSQL database into another one and keeps the copy fed.
+//!
+//! ```text
+//! cli/      one command a file: options in, exit code out
+//! config/   typed settings out of command line, environment, file, and what the run has recorded
+//! output/   results on stdout; progress, warnings and errors on stderr
+//! run/      the fixed sequence of migrate, replicate and copy
+//! ```
+
+mod cli;
+mod compare;
+mod config;
+mod load;
+mod output;
+mod preflight;
+mod run;
+mod signals;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    #[cfg(feature = "failpoints")]
+    let _failpoints = failpoints();
+    cli::main()
+}
+
+/// Reads the variable FAILPOINTS. A `panic` there ends the process at once and without any cleaning up, as a crash would.
+#[cfg(feature = "failpoints")]
+fn failpoints() -> fail::FailScenario<'static> {
+    if std::env::var_os("FAILPOINTS").is_some() {
+        std::panic::set_hook(Box::new(|_| std::process::abort()));
+    }
+    fail::FailScenario::setup()
+}

@@ -1,0 +1,97 @@
+//! Everything that would stop or surprise a run, before it changes anything: the looks at both sides, put together.
+
+use pg::params::SslMode;
+use pg::{Params, Result, ServerVersion};
+use pipeline::{Finding, Severity, Side, SourceFacts};
+use reader::catalog::{Selection, Without};
+use reader::preflight::SourceOptions;
+use writer::control::Mode;
+use writer::preflight::TargetOptions;
+use writer::schema::PgDump;
+
+use crate::config::{Keyless, Settings};
+use crate::run::Context;
+
+/// What both looks found.
+pub struct Look {
+    /// By side, what refuses first.
+    pub findings: Vec<Finding>,
+    /// None: there was no connection to the source.
+    pub source: Option<SourceFacts>,
+}
+
+/// Looks at both sides and changes nothing. `stream`: for a run, not for a copy alone.
+pub async fn look(settings: &Settings, stream: bool) -> Result<Look> {
+    let (source, target) = (settings.source()?, settings.target()?);
+    let select = &settings.select;
+    let selection = Selection {
+        schemas: select.schema.clone(),
+        exclude_schemas: select.exclude_schema.clone(),
+        tables: select.table.clone(),
+        exclude_tables: select.exclude_table.clone(),
+    };
+    // A malformed pattern is bad usage, not a finding.
+    selection.check()?;
+    let existing_schema = settings.run.existing_schema;
+    let source_options = SourceOptions {
+        name: settings.name().to_owned(),
+        slot: settings.slot_name().to_owned(),
+        adopt_slot: settings.run.slot.is_some(),
+        publications: settings.run.publication.clone(),
+        selection,
+        keyless: match settings.run.keyless {
+            Keyless::Refuse => Without::Refuse,
+            Keyless::Full => Without::Full,
+            Keyless::Inserts => Without::Inserts,
+        },
+        admin: settings.source_admin()?,
+        stream,
+        schema: !existing_schema,
+    };
+    let target_options = TargetOptions {
+        name: settings.name().to_owned(),
+        admin: settings.target_admin()?,
+        existing_schema,
+        no_owner: settings.schema.no_owner,
+        no_privileges: settings.schema.no_privileges,
+        adopt_slot: settings.run.slot.is_some(),
+        stream,
+    };
+    let there = Box::pin(reader::preflight::inspect(&source, &source_options)).await;
+    let here = Box::pin(writer::preflight::inspect(&target, &target_options, there.facts.as_ref())).await;
+    let mut findings = there.findings;
+    findings.extend(here.findings);
+    findings.extend(tls(Side::Source, &source));
+    findings.extend(tls(Side::Target, &target));
+    if let Some(facts) = there.facts.as_ref().filter(|_| !existing_schema && !here.resumes) {
+        let found =
+            PgDump::find(settings.schema.pg_dump.as_deref(), ServerVersion(facts.version).major()).await;
+        findings.extend(found.err().map(|error| Finding::from_error(Side::Here, &error)));
+    }
+    findings.sort_by_key(|finding| (finding.side, finding.severity));
+    findings.dedup();
+    Ok(Look { findings, source: there.facts })
+}
+
+/// Refuses with all that stands in the way; warns of the rest.
+pub async fn refuse(context: &Context) -> Result<()> {
+    let look = look(&context.settings, context.mode != Mode::Copy).await?;
+    for finding in look.findings.iter().filter(|finding| finding.severity == Severity::Warning) {
+        context.reporter.warning(finding.primary.clone(), finding.fix.clone());
+    }
+    Finding::as_error(&look.findings).map_or(Ok(()), Err)
+}
+
+/// A password or a row may be read on the way to a host that is not local.
+fn tls(side: Side, params: &Params) -> Option<Finding> {
+    let mode = params.tls().mode;
+    let open = mode < SslMode::Require && params.hosts().iter().any(|host| !host.is_local());
+    open.then(|| {
+        Finding::warning(
+            side,
+            "TLS",
+            format!("sslmode={mode}: the connection to the {} may not be encrypted", side.as_str()),
+        )
+        .fix("add sslmode=verify-full (and sslrootcert) to the connection string")
+    })
+}

@@ -1,0 +1,198 @@
+//! A snapshot of the source to copy from: the slot's own at the first start, a temporary slot's later on.
+
+use std::fmt::Display;
+
+use pg::{Error, Lsn, Result};
+use pipeline::TableSpec;
+use reader::slot::{self, Blocker, CreateOptions, ExportedSlot};
+use reader::snapshot::{Keeper, KeeperOptions, LOST, REWRITTEN};
+use tokio::sync::watch;
+use writer::control::{Mode, Run, RunTable, TableState};
+
+use super::context::{Context, on_source};
+use super::owner::Owner;
+use super::{monitor, publication};
+
+/// How often a table may be rewritten while the snapshot is taken before a person is told.
+pub const REWRITES: u32 = 5;
+
+/// A kept snapshot and the position that it shows the source at.
+pub struct Snapshot {
+    pub keeper: Keeper,
+    pub lsn: Lsn,
+}
+
+impl Snapshot {
+    /// Takes the snapshot over from the slot's connection, and every table in ACCESS SHARE mode.
+    pub async fn keep(context: &Context, exported: &ExportedSlot, tables: &[TableSpec]) -> Result<Snapshot> {
+        let keeper = Keeper::open(&context.source, &exported.snapshot, tables, &options(context)).await;
+        Ok(Snapshot { keeper: keeper.map_err(on_source)?, lsn: exported.consistent_point })
+    }
+
+    /// A snapshot of its own, without a slot.
+    pub async fn plain(context: &Context, tables: &[TableSpec]) -> Result<Snapshot> {
+        let keeper = Keeper::of_now(&context.source, tables, &options(context)).await;
+        Ok(Snapshot { keeper: keeper.map_err(on_source)?, lsn: Lsn::ZERO })
+    }
+
+    /// The name to import it by.
+    pub fn id(&self) -> &str {
+        self.keeper.snapshot()
+    }
+}
+
+fn options(context: &Context) -> KeeperOptions {
+    KeeperOptions {
+        application_name: format!("{} (keeper)", context.name),
+        yield_to_ddl: context.settings.copy.yield_to_ddl,
+        reporter: context.reporter.clone(),
+    }
+}
+
+/// Were the tables altered between two looks? Sizes don't matter.
+pub fn same_tables(one: &[TableSpec], other: &[TableSpec]) -> bool {
+    let plain = |tables: &[TableSpec]| {
+        let mut tables: Vec<_> =
+            tables.iter().map(|table| TableSpec { bytes: 0, pages: 0, ..table.clone() }).collect();
+        tables.sort_by(|a, b| a.name.cmp(&b.name));
+        tables
+    };
+    plain(one) == plain(other)
+}
+
+/// Makes sure that there is a snapshot to copy what is still missing from.
+pub async fn ensure(
+    context: &Context,
+    owner: &Owner,
+    run: &Run,
+    snapshot: &mut Option<Snapshot>,
+) -> Result<()> {
+    if snapshot.as_ref().is_some_and(|snapshot| !snapshot.keeper.is_lost()) {
+        return Ok(());
+    }
+    *snapshot = None;
+    if context.mode == Mode::Copy {
+        return Err(Error::failed(LOST, "the connection that held the source's snapshot is lost"));
+    }
+    let options = CreateOptions {
+        application_name: context.name.clone(),
+        wait: context.settings.slot.wait,
+        failover: false,
+    };
+    let mut last = None;
+    for _ in 0..REWRITES {
+        let missing = still_missing(context, owner, run).await?;
+        let (tell, blockers) = watch::channel(Vec::new());
+        let creating = slot::create_temporary(&context.source, &run.name, &options, |who| told(&tell, who));
+        let exported = shown(context, owner, blockers, SLOT_WAITS, creating).await?;
+        match Snapshot::keep(context, &exported, &missing).await {
+            Ok(kept) if same_tables(&missing, &still_missing(context, owner, run).await?) => {
+                *snapshot = Some(kept);
+                return Ok(());
+            }
+            Ok(_) => {}
+            Err(error) if error.code() == REWRITTEN => last = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last.unwrap_or_else(rewritten_again))
+}
+
+/// The source's DDL doesn't let a snapshot be taken.
+pub fn rewritten_again() -> Error {
+    Error::stop(REWRITTEN, "tables of the source are altered again and again while the snapshot is taken")
+        .hint("wait until the DDL on the source is over; the run goes on by itself")
+}
+
+/// The tables that are not copied yet, as the source has them now. Those that are gone there are forgotten.
+async fn still_missing(context: &Context, owner: &Owner, run: &Run) -> Result<Vec<TableSpec>> {
+    let source = context.source_session().await?;
+    let published = publication::look(context, &source, &run.publications, run.publication_own).await?;
+    let mut missing = Vec::new();
+    for table in RunTable::all(owner.session(), &run.name).await? {
+        if !matches!(table.state, TableState::Pending | TableState::Copying) {
+            continue;
+        }
+        let recorded = spec(&table)?;
+        let Some(now) = published.tables.iter().find(|spec| spec.name == table.name) else {
+            let there = source
+                .query_one("SELECT pg_catalog.to_regclass($1) IS NOT NULL", &[&table.name.to_string()])
+                .await?
+                .try_get(0)?;
+            if there {
+                missing.push(recorded);
+            } else {
+                RunTable::forget(owner.session(), &run.name, &table.name).await?;
+                context.reporter.note(format!("table {} is gone on the source and is left out", table.name));
+            }
+            continue;
+        };
+        if !same_tables(std::slice::from_ref(now), std::slice::from_ref(&recorded)) {
+            let spec = serde_json::to_value(now).map_err(|error| {
+                Error::failed("RECORD", format!("table {} can't be recorded: {error}", table.name))
+            })?;
+            RunTable { spec, ..table }.store(owner.session(), &run.name).await?;
+        }
+        missing.push(now.clone());
+    }
+    Ok(missing)
+}
+
+/// The table as it was recorded.
+pub fn spec(table: &RunTable) -> Result<TableSpec> {
+    serde_json::from_value(table.spec.clone()).map_err(|error| {
+        Error::refuse(
+            "RUN_UNREADABLE",
+            format!("table {} can't be read from the record: {error}", table.name),
+        )
+    })
+}
+
+pub const SLOT_WAITS: &str = "the slot waits for transactions that are open on the source";
+pub const OTHERS_WAIT: &str = "sessions on the source wait for the copy's locks";
+
+/// Passes on whom the creation of a slot waits for.
+pub fn told(tell: &watch::Sender<Vec<Blocker>>, who: &[Blocker]) {
+    tell.send_if_modified(|before| {
+        // Ages move; who it is doesn't.
+        let same = before.iter().map(|b| (b.pid, &b.gid)).eq(who.iter().map(|b| (b.pid, &b.gid)));
+        if !same {
+            *before = who.to_vec();
+        }
+        !same
+    });
+}
+
+/// Does `work`; meanwhile whoever waits, or is waited for, is said once and stands in the run's `status`.
+pub async fn shown<T, W: Display>(
+    context: &Context,
+    owner: &Owner,
+    mut who: watch::Receiver<Vec<W>>,
+    what: &str,
+    work: impl Future<Output = T>,
+) -> T {
+    let mut showing = false;
+    let mut open = true;
+    let mut work = std::pin::pin!(work);
+    let result = loop {
+        tokio::select! {
+            biased;
+            result = &mut work => break result,
+            changed = who.changed(), if open => open = changed.is_ok(),
+        }
+        let now: Vec<String> = who.borrow_and_update().iter().map(ToString::to_string).collect();
+        if now.is_empty() && !showing {
+            continue;
+        }
+        showing = !now.is_empty();
+        if showing {
+            context.reporter.note(format!("{what}: {}", now.join("; ")));
+        }
+        // Only a display: the next one may succeed.
+        let _ = Run::set_live(owner.session(), &context.name, &monitor::live(None, now)).await;
+    };
+    if showing {
+        let _ = Run::set_live(owner.session(), &context.name, &monitor::live(None, Vec::new())).await;
+    }
+    result
+}

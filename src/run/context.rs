@@ -1,0 +1,85 @@
+//! What every step of a run needs.
+
+use pg::{Error, Params, Purpose, Result, Session};
+use pipeline::Reporter;
+use tokio_util::sync::CancellationToken;
+use writer::control::Mode;
+
+use crate::config::Settings;
+
+/// A run's settings, its four connections, and where it reports.
+pub struct Context {
+    pub settings: Settings,
+    pub mode: Mode,
+    pub name: String,
+    pub source: Params,
+    pub target: Params,
+    pub source_admin: Params,
+    pub target_admin: Params,
+    pub reporter: Reporter,
+    pub cancel: CancellationToken,
+}
+
+impl Context {
+    pub fn new(
+        settings: Settings,
+        mode: Mode,
+        reporter: Reporter,
+        cancel: CancellationToken,
+    ) -> Result<Context> {
+        Ok(Context {
+            name: settings.name().to_owned(),
+            source: settings.source()?,
+            target: settings.target()?,
+            source_admin: settings.source_admin()?,
+            target_admin: settings.target_admin()?,
+            settings,
+            mode,
+            reporter,
+            cancel,
+        })
+    }
+
+    /// An error once the run is to end: what is half done must not look done.
+    pub fn not_cancelled(&self) -> Result<()> {
+        if self.cancel.is_cancelled() {
+            return Err(Error::failed("INTERRUPTED", "the run was interrupted"));
+        }
+        Ok(())
+    }
+
+    /// Questions to the source's catalogs.
+    pub async fn source_session(&self) -> Result<Session> {
+        Session::connect(&self.source, Purpose::Query, &format!("{} (control)", self.name))
+            .await
+            .map_err(on_source)
+    }
+
+    /// The role that owns the source's tables.
+    pub async fn source_admin_session(&self) -> Result<Session> {
+        Session::connect(&self.source_admin, Purpose::Query, &format!("{} (admin)", self.name))
+            .await
+            .map_err(on_source)
+    }
+
+    /// The role that makes the target's tables.
+    pub async fn target_admin_session(&self) -> Result<Session> {
+        Session::connect(&self.target_admin, Purpose::TargetAdmin, &format!("{} (admin)", self.name))
+            .await
+            .map_err(on_target)
+    }
+}
+
+pub fn on_source(error: pg::Error) -> pg::Error {
+    let error = error.context("source");
+    if error.is(pg::sqlstate::INSUFFICIENT_PRIVILEGE) && error.hint_text().is_none() {
+        return error.hint(
+            "run on the source: GRANT SELECT ON the table TO the run's role; the run then goes on by itself",
+        );
+    }
+    error
+}
+
+pub fn on_target(error: pg::Error) -> pg::Error {
+    error.context("target")
+}

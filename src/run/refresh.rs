@@ -1,0 +1,176 @@
+//! A look at the publications: at every start, and when `walferry refresh` asks for one.
+//!
+//! Tables that joined are copied and changed from their own copied-at LSN on. A table leaves in WAL order: what was committed before the
+//! look is still applied.
+
+use pg::{Error, Lsn, QualifiedName, Result, Session};
+use reader::catalog::PublicationState;
+use serde_json::json;
+use writer::control::{Request, RequestKind, RequestState, Run, RunTable, TableState};
+
+use super::context::Context;
+use super::owner::Owner;
+use super::publication;
+
+/// What a look found.
+#[derive(Debug, Default)]
+pub struct Look {
+    /// The publications to stream.
+    pub names: Vec<String>,
+    joined: Vec<QualifiedName>,
+    left: Vec<QualifiedName>,
+    altered: Vec<QualifiedName>,
+    /// Requests that wait for this look.
+    requests: Vec<i64>,
+}
+
+impl Look {
+    /// Tells those who asked.
+    pub async fn tell(&self, owner: &Owner, run: &Run) -> Result<()> {
+        let list = |names: &[QualifiedName]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let result = json!({
+            "ok": true, "joined": list(&self.joined), "left": list(&self.left), "altered": list(&self.altered),
+        });
+        for id in &self.requests {
+            Request::advance(owner.session(), &run.name, *id, RequestState::Done, None, Some(&result))
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+/// Requests that the process of before has left behind: a refresh is carried out by this look; of anything else nothing is left, and the
+/// asker is told so.
+async fn left_behind(owner: &Owner, run: &Run) -> Result<Vec<Request>> {
+    let mut refreshes = Vec::new();
+    for request in Request::open(owner.session(), &run.name).await? {
+        if request.kind == RequestKind::Refresh {
+            refreshes.push(request);
+        } else if request.state != RequestState::Requested {
+            let result = json!({"ok": false, "code": "INTERRUPTED",
+                "message": "the stream was interrupted meanwhile; nothing of it is left, try again"});
+            Request::advance(
+                owner.session(),
+                &run.name,
+                request.id,
+                RequestState::Failed,
+                None,
+                Some(&result),
+            )
+            .await?;
+        }
+    }
+    Ok(refreshes)
+}
+
+/// Looks, records what is different, and says what to stream.
+pub async fn look(context: &Context, owner: &mut Owner, run: &Run, source: &Session) -> Result<Look> {
+    let requests = left_behind(owner, run).await?;
+    let asked: Vec<String> = requests
+        .iter()
+        .rev()
+        .find_map(|request| serde_json::from_value(request.args["publications"].clone()).ok())
+        .filter(|names: &Vec<String>| !names.is_empty())
+        .unwrap_or_default();
+    let given = if asked.is_empty() { &context.settings.run.publication } else { &asked };
+    let names =
+        if given.is_empty() || run.publication_own { run.publications.clone() } else { given.clone() };
+    let mut found = Look {
+        names: names.clone(),
+        requests: requests.iter().map(|request| request.id).collect(),
+        ..Look::default()
+    };
+    let before: PublicationState = run
+        .publication_state
+        .clone()
+        .and_then(|state| serde_json::from_value(state).ok())
+        .unwrap_or_default();
+    let published = publication::look(context, source, &names, run.publication_own).await?;
+    let changes = published.state.changes_since(&before);
+    if changes.is_empty() && names == run.publications {
+        return Ok(found);
+    }
+    let position: String =
+        source.query_one("SELECT pg_catalog.pg_current_wal_insert_lsn()::text", &[]).await?.get(0);
+    let position: Lsn = position.parse().map_err(|error| Error::failed("PROTOCOL", format!("{error}")))?;
+    let known = RunTable::all(owner.session(), &run.name).await?;
+    let state = serde_json::to_value(&published.state)
+        .map_err(|error| Error::failed("RECORD", format!("the publications can't be recorded: {error}")))?;
+    let no_copy =
+        context.settings.run.no_copy || requests.iter().any(|request| request.args["no_copy"] == true);
+    let tx = owner.client().transaction().await?;
+    let spec_of = |name: &QualifiedName| published.tables.iter().find(|table| table.name == *name);
+    for joined in &changes.joined {
+        let name = &joined.name;
+        let Some(spec) = spec_of(name) else { continue };
+        // Rows that came under other names before (a root's leaves, or the other way round) are there already.
+        let oid = serde_json::json!(spec.oid);
+        let as_of = known
+            .iter()
+            .filter(|t| joined.before.contains(&t.name) || t.left_at.is_none() && t.spec["oid"] == oid)
+            .filter_map(|t| t.copied_at)
+            .max();
+        let copied_at = as_of.or_else(|| no_copy.then_some(position));
+        let table = RunTable {
+            name: name.clone(),
+            state: if copied_at.is_some() { TableState::Ready } else { TableState::Pending },
+            copied_at,
+            left_at: None,
+            rows: 0,
+            bytes: i64::try_from(spec.bytes).unwrap_or(i64::MAX),
+            // Only tables that walferry made may be emptied; one that joins is the target's own.
+            created: false,
+            spec: serde_json::to_value(spec).unwrap_or_default(),
+        };
+        table.store(&tx, &run.name).await?;
+        found.joined.push(name.clone());
+        context.reporter.note(format!("table {name} joins"));
+        if as_of.is_some() && !joined.uncovered.is_empty() {
+            context.reporter.warning(
+                format!(
+                    "{} partition(s) of table {name} were not published before: rows that they held until now are not copied",
+                    joined.uncovered.len()
+                ),
+                Some("walferry verify names the rows that are missing".to_owned()),
+            );
+        }
+    }
+    for name in &changes.left {
+        // It may have come back as another table of the same name.
+        if changes.joined.iter().any(|joined| joined.name == *name) {
+            continue;
+        }
+        let Some(table) = known.iter().find(|table| table.name == *name) else { continue };
+        let left = RunTable { state: TableState::Left, left_at: Some(position), ..table.clone() };
+        left.store(&tx, &run.name).await?;
+        found.left.push(name.clone());
+        context
+            .reporter
+            .note(format!("table {name} leaves: changes committed before {position} are still applied"));
+    }
+    for name in changes.columns.iter().chain(&changes.filters) {
+        if let (Some(table), Some(spec)) = (known.iter().find(|table| table.name == *name), spec_of(name)) {
+            let altered = RunTable { spec: serde_json::to_value(spec).unwrap_or_default(), ..table.clone() };
+            altered.store(&tx, &run.name).await?;
+            found.altered.push(name.clone());
+        }
+    }
+    let uncertain = changes.uncertain(&published.state);
+    if !uncertain.is_empty() {
+        let from = run.live.source_lsn.clone().unwrap_or_default();
+        context.reporter.warning(
+            format!(
+                "what is published has changed (columns, row filter, publish, or a publication made anew): WAL between {from} and \
+                 {position} may not have been published in full for {}",
+                pipeline::some_of(&uncertain)
+            ),
+            Some("rows that are there stay as they are; walferry verify finds what is missing".to_owned()),
+        );
+        let names: Vec<String> = uncertain.iter().map(ToString::to_string).collect();
+        let gap = json!([{"tables": names, "from": from, "to": position.to_string()}]);
+        Run::set_gap(&tx, &run.name, &gap).await?;
+    }
+    Run::set_publications(&tx, &run.name, &names, &state).await?;
+    tx.commit().await?;
+    Ok(found)
+}

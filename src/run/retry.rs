@@ -1,0 +1,60 @@
+//! How long to wait before the next attempt.
+
+use std::time::Duration;
+
+use pg::{Class, Error};
+
+/// Pauses that grow while nothing succeeds, within the bounds of docs/operations.md: a lost connection 1 to 5 s, a cause that
+/// somebody has to remove 1 to 30 s.
+pub struct Backoff {
+    connection_max: Duration,
+    blocked_max: Duration,
+    failures: u32,
+}
+
+const FIRST: Duration = Duration::from_secs(1);
+
+impl Backoff {
+    pub fn new(connection_max: Duration, blocked_max: Duration) -> Self {
+        Backoff { connection_max, blocked_max, failures: 0 }
+    }
+
+    /// Something worked: start from the shortest pause again.
+    pub fn reset(&mut self) {
+        self.failures = 0;
+    }
+
+    /// The pause after `error`; None when trying again would not help. Before the run has `started` nothing is retried but a
+    /// connection, a few times: a person waits in front of it.
+    pub fn next(&mut self, error: &Error, started: bool) -> Option<Duration> {
+        let limit = match error.class() {
+            Class::Connection if started || self.failures < 3 => self.connection_max,
+            Class::Stop if started => self.blocked_max,
+            _ => return None,
+        };
+        let pause = FIRST.saturating_mul(1 << self.failures.min(6)).min(limit);
+        self.failures += 1;
+        Some(pause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_their_bound_and_refusals_end_it() {
+        let mut backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(30));
+        let lost = Error::connection("gone");
+        let pauses: Vec<u64> =
+            (0..5).filter_map(|_| backoff.next(&lost, true)).map(|pause| pause.as_secs()).collect();
+        assert_eq!(pauses, [1, 2, 4, 5, 5]);
+        backoff.reset();
+        let blocked = Error::stop("X", "locked");
+        let pauses: Vec<u64> =
+            (0..7).filter_map(|_| backoff.next(&blocked, true)).map(|pause| pause.as_secs()).collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
+        assert_eq!(backoff.next(&Error::refuse("X", "no"), true), None);
+        assert_eq!(backoff.next(&blocked, false), None);
+    }
+}

@@ -1,0 +1,112 @@
+//! Step 3: the schema of the snapshot, restored in one transaction together with the record that it is.
+
+use std::time::Duration;
+
+use pg::{QualifiedName, Result};
+use writer::control::{Mode, Run, RunTable, Step};
+use writer::schema::{
+    DumpOptions, PgDump, SequenceState, entries, let_admin_in, protect, read_sequences, read_sequences_of,
+    store, used_extensions,
+};
+
+use super::attach::{self, Snapshot};
+use super::context::Context;
+use super::owner::Owner;
+
+/// How long pg_dump waits for a table that somebody alters; then it is tried again, and the reason stands in the status.
+const LOCK_WAIT: Duration = Duration::from_secs(30);
+
+/// Dumps and restores pre-data; stores post-data for later. Skipped with `--existing-schema`.
+pub async fn restore(
+    context: &Context,
+    owner: &mut Owner,
+    run: &Run,
+    snapshot: &mut Option<Snapshot>,
+) -> Result<()> {
+    Run::set_step(owner.session(), &run.name, Step::Schema).await?;
+    context.reporter.step(Step::Schema.as_str());
+    let tables = RunTable::all(owner.session(), &run.name).await?;
+    let names: Vec<QualifiedName> = tables.iter().map(|table| table.name.clone()).collect();
+    let protected = context.mode == Mode::Migrate || context.settings.run.protect;
+    if context.settings.run.existing_schema {
+        if protected {
+            protect(&*context.target_admin_session().await?, &run.name, &names).await?;
+        }
+        return Run::set_step(owner.session(), &run.name, Step::Copy).await;
+    }
+    attach::ensure(context, owner, run, snapshot).await?;
+    let source = context.source_session().await?;
+    let mut admin = context.target_admin_session().await?;
+    let mut dump = PgDump::find(context.settings.schema.pg_dump.as_deref(), source.version().major())
+        .await?
+        .named(format!("{} (schema)", run.name))
+        .for_target(admin.version().major())
+        .lock_wait(LOCK_WAIT);
+    let select = &context.settings.select;
+    if !(select.schema.is_empty() && select.table.is_empty()) {
+        dump = dump.with_extensions(used_extensions(&source, &names).await?);
+    }
+    let options = DumpOptions {
+        snapshot: snapshot.as_ref().map(|snapshot| snapshot.id().to_owned()),
+        no_owner: context.settings.schema.no_owner,
+        no_privileges: context.settings.schema.no_privileges,
+        schemas: select.schema.clone(),
+        exclude_schemas: select.exclude_schema.clone(),
+        tables: select.table.clone(),
+        exclude_tables: select.exclude_table.clone(),
+    };
+    let (pre, post) = tokio::try_join!(
+        dump.section(&context.source, "pre-data", &options),
+        dump.section(&context.source, "post-data", &options)
+    )?;
+    let (pre, post) = (entries(&pre), entries(&post));
+    let mut schemas: Vec<String> = names.iter().map(|name| name.schema.clone()).collect();
+    schemas.sort();
+    schemas.dedup();
+    // A whole dump makes its schemas itself, with their owners and comments.
+    if select.table.is_empty() {
+        schemas.retain(|schema| !pre.iter().any(|entry| entry.kind == "SCHEMA" && entry.name == *schema));
+    }
+    let_admin_in(owner.session(), context.target_admin.user()).await?;
+    let tx = admin.transaction().await?;
+    let always = writer::schema::restore(&tx, &pre, &schemas).await?;
+    for left_out in store(&tx, &run.name, &post, &always).await? {
+        context.reporter.warning(left_out, None);
+    }
+    if protected {
+        protect(&tx, &run.name, &names).await?;
+    }
+    tx.execute("UPDATE walferry.runs SET step = 'copy' WHERE name = $1", &[&run.name]).await?;
+    fail::fail_point!("schema-restored");
+    tx.commit().await?;
+    Ok(())
+}
+
+/// The sequences that come with a run's tables: of a database or of schemas, all that are there; of chosen tables, those they use. Another
+/// sequence of the same name on the target is somebody else's.
+pub async fn sequences(
+    context: &Context,
+    source: &tokio_postgres::Client,
+    tables: &[QualifiedName],
+    publication_own: bool,
+) -> Result<Vec<SequenceState>> {
+    let select = &context.settings.select;
+    if !publication_own || !select.table.is_empty() {
+        return read_sequences_of(source, tables).await;
+    }
+    let mut schemas = if select.schema.is_empty() { all_schemas(source).await? } else { Vec::new() };
+    schemas.extend(tables.iter().map(|table| table.schema.clone()));
+    read_sequences(source, &schemas).await
+}
+
+/// Every schema but PostgreSQL's own and ours.
+pub async fn all_schemas(source: &tokio_postgres::Client) -> Result<Vec<String>> {
+    let rows = source
+        .query(
+            "SELECT nspname::text FROM pg_catalog.pg_namespace WHERE nspname NOT IN ('pg_catalog', 'information_schema', 'walferry',
+             'walferry_fence') AND nspname !~ '^pg_(toast|temp)'",
+            &[],
+        )
+        .await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}

@@ -1,0 +1,234 @@
+//! Servers that restart, sessions that are ended, signals, stalls.
+
+use std::time::Duration;
+
+use super::{DB, Scene};
+use crate::support::oracle::{self, Events, Invariant};
+use crate::support::postgres::Stop;
+use crate::support::{Direction, Load, Postgres, Proxy, Walferry};
+
+/// Brings a run to live, does something to it, and checks everything.
+async fn live_through(scene: &Scene, what: impl AsyncFnOnce(&mut crate::support::walferry::Running)) {
+    let events = Events::record(&scene.source, DB).await;
+    let load = scene.load();
+    let mut running = scene.run().spawn();
+    running.wait_for_step("live").await;
+    let watch = Invariant::watch(&scene.target.uri(DB));
+    what(&mut running).await;
+    load.wait_committed(load.committed() + 50).await;
+    let marker = oracle::marker(&scene.source, DB).await;
+    running.wait_applied(marker).await;
+    watch.expect_held().await;
+    scene.close(running, load, &events).await;
+}
+
+#[tokio::test]
+async fn row_15_source_restarts_in_mode_fast_while_copying() {
+    let scene = Scene::new().await;
+    let events = Events::record(&scene.source, DB).await;
+    let mut running = scene.run().failpoint("copy-before-commit", "1*off->1*sleep(2000)").spawn();
+    running.wait_for_step("copy").await;
+    scene.source.restart(Stop::Fast).await;
+    let load = scene.load();
+    running.wait_for_step("live").await;
+    scene.close(running, load, &events).await;
+}
+
+#[tokio::test]
+async fn row_16_source_crashes_while_streaming() {
+    let scene =
+        Scene::with(Postgres::builder(15).database(DB).fsync(), Postgres::builder(15).database(DB)).await;
+    live_through(&scene, async |_| {
+        for _ in 0..2 {
+            scene.source.restart(Stop::Immediate).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn row_17_the_walsender_is_ended_again_and_again() {
+    let scene = Scene::new().await;
+    live_through(&scene, async |running| {
+        for _ in 0..3 {
+            scene
+                .source
+                .wait_until(
+                    "postgres",
+                    "SELECT count(pg_terminate_backend(pid)) > 0 FROM pg_stat_replication WHERE state = 'streaming'",
+                    Duration::from_secs(20),
+                )
+                .await;
+            running.wait_for("an attempt after the loss", |_| true).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn row_21_target_crashes_while_applying() {
+    let scene =
+        Scene::with(Postgres::builder(15).database(DB), Postgres::builder(15).database(DB).fsync()).await;
+    live_through(&scene, async |_| {
+        scene.target.restart(Stop::Immediate).await;
+        scene.target.restart(Stop::Fast).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn row_21_the_slot_is_never_ahead_of_what_the_target_has_on_disk() {
+    let scene = Scene::with(
+        Postgres::builder(15).database(DB),
+        Postgres::builder(15).database(DB).fsync().setting("wal_writer_delay", "10000"),
+    )
+    .await;
+    live_through(&scene, async |running| {
+        for _ in 0..3 {
+            scene.target.kill9();
+            let confirmed: String = scene
+                .source
+                .value(
+                    "postgres",
+                    "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = 'walferry'",
+                )
+                .await;
+            scene.target.start_again().await;
+            let progress: bool = scene
+                .target
+                .value(DB, &format!("SELECT max(end_lsn) >= '{confirmed}' FROM walferry.progress"))
+                .await;
+            assert!(progress, "the source was told of {confirmed}, which the target has lost");
+            running.wait_for_step("live").await;
+            let marker = oracle::marker(&scene.source, DB).await;
+            running.wait_applied(marker).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn row_9_the_reply_to_commit_is_lost() {
+    let scene = Scene::new().await;
+    let events = Events::record(&scene.source, DB).await;
+    // Row by row through a proxy of ours is slow.
+    let load = Load::bank(&scene.source.uri(DB)).rate(20).start();
+    let proxy = Proxy::to(&scene.target).await;
+    let through = Walferry::new(&scene.source.uri(DB), &proxy.uri(DB)).command("migrate");
+    let mut running = through.spawn();
+    running.wait_for_step("live").await;
+    for lost in 1..=3 {
+        proxy.lose_reply(b"; COMMIT");
+        proxy
+            .wait_until("a reply to be lost", Duration::from_secs(20), |proxy| proxy.lost_replies() >= lost)
+            .await;
+        let marker = oracle::marker(&scene.source, DB).await;
+        running.wait_applied(marker).await;
+    }
+    scene.close(running, load, &events).await;
+}
+
+#[tokio::test]
+async fn row_11_sigterm_while_copying() {
+    let scene = Scene::new().await;
+    let events = Events::record(&scene.source, DB).await;
+    let load = scene.load();
+    let mut running = scene.run().failpoint("copy-before-commit", "1*off->1*sleep(1000)").spawn();
+    running.wait_for_step("copy").await;
+    running.sigterm();
+    running.wait_exit_within(Duration::from_secs(10)).await.expect_code(143);
+    oracle::expect_idle(&scene.source).await;
+    scene.goes_on(load, &events).await;
+}
+
+#[tokio::test]
+async fn row_12_sigterm_in_the_middle_of_a_large_transaction() {
+    let scene = Scene::new().await;
+    let events = Events::record(&scene.source, DB).await;
+    let load = scene.load();
+    let mut running = scene
+        .run()
+        .args(&["--set", "apply.batch_bytes=256kB"])
+        .failpoint("apply-inside-transaction", "5*off->sleep(200)")
+        .spawn();
+    running.wait_for_step("live").await;
+    scene.source.sql(DB, "UPDATE big SET v = v || 'y'").await;
+    running.sigterm();
+    running.wait_exit_within(Duration::from_secs(15)).await.expect_code(143);
+    oracle::expect_idle(&scene.source).await;
+    scene.goes_on(load, &events).await;
+}
+
+#[tokio::test]
+async fn row_13_a_second_signal_ends_at_once() {
+    let scene = Scene::new().await;
+    let events = Events::record(&scene.source, DB).await;
+    let load = scene.load();
+    let mut running = scene.run().spawn();
+    running.wait_for_step("live").await;
+    running.sigint();
+    running.sigint();
+    let ended = running.wait_exit_within(Duration::from_secs(5)).await;
+    assert_eq!(ended.code, 130, "{}", ended.said());
+    scene.goes_on(load, &events).await;
+}
+
+#[tokio::test]
+async fn row_14_stopped_for_longer_than_wal_sender_timeout() {
+    let scene = Scene::with(
+        Postgres::builder(15).database(DB).setting("wal_sender_timeout", "2000"),
+        Postgres::builder(15).database(DB),
+    )
+    .await;
+    live_through(&scene, async |running| {
+        running.sigstop();
+        scene
+            .source
+            .wait_until("postgres", "SELECT count(*) = 0 FROM pg_stat_replication", Duration::from_secs(20))
+            .await;
+        running.sigcont();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn row_25_half_open_to_the_source() {
+    // Our statuses still arrive, so the server is content; we hear nothing and give the connection up.
+    let scene = Scene::with(
+        Postgres::builder(15).database(DB).setting("wal_sender_timeout", "1000"),
+        Postgres::builder(15).database(DB),
+    )
+    .await;
+    let events = Events::record(&scene.source, DB).await;
+    let load = scene.load();
+    let proxy = Proxy::to(&scene.source).await;
+    let mut running = Walferry::new(&proxy.uri(DB), &scene.target.uri(DB)).command("migrate").spawn();
+    running.wait_for_step("live").await;
+    proxy.stall(Direction::Down, true);
+    running.wait_for_stderr("has not answered").await;
+    proxy.stall(Direction::Down, false);
+    scene.close(running, load, &events).await;
+}
+
+#[tokio::test]
+async fn row_70_a_locked_target_table_does_not_cost_the_connection_to_the_source() {
+    let scene = Scene::with(
+        Postgres::builder(15).database(DB).setting("wal_sender_timeout", "2000"),
+        Postgres::builder(15).database(DB),
+    )
+    .await;
+    live_through(&scene, async |_| {
+        let walsender = "SELECT pid FROM pg_stat_replication WHERE application_name = 'walferry'";
+        let before: i32 = scene.source.value("postgres", walsender).await;
+        let locker = scene.target.connect(DB).await;
+        locker
+            .batch_execute(
+                "BEGIN; LOCK TABLE bank.entry IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(6); COMMIT",
+            )
+            .await
+            .unwrap();
+        let after: i32 = scene.source.value("postgres", walsender).await;
+        assert_eq!(before, after, "the walsender gave up while the target was locked");
+    })
+    .await;
+}

@@ -1,0 +1,258 @@
+//! A live run over two databases of servers that all tests share: what a test of one behaviour needs, at little cost.
+//!
+//! ```ignore
+//! let mut feed = Feed::of("CREATE TABLE t (id int PRIMARY KEY, body text)").start().await;
+//! feed.source("INSERT INTO t VALUES (1, 'a')").await;              // one transaction
+//! feed.together(&["UPDATE …", "DELETE …"]).await;                  // two, applied as one piece
+//! feed.expect_same().await;                                        // C1 and C2 on every target
+//! ```
+//!
+//! Changes can be applied in several ways (sets and COPY, row by row, small pieces), and a trap that one of them avoids another may
+//! fall into. So one source feeds several targets, each by a run of its own (`Way`), and all of them must come out the same.
+
+mod builder;
+mod servers;
+
+pub use builder::{Builder, Way};
+
+use std::time::{Duration, Instant};
+
+use tokio_postgres::Client;
+
+use super::oracle::{self, Events, Scope, differences};
+use super::postgres::explain;
+use super::walferry::{Running, Status};
+use super::{Postgres, Walferry};
+use pg::Lsn;
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// One run into one target.
+pub struct Lane {
+    pub way: Way,
+    pub database: String,
+    pub walferry: Walferry,
+    pub running: Option<Running>,
+    command: Walferry,
+    target: Client,
+}
+
+pub struct Feed {
+    pub source: &'static Postgres,
+    pub target: &'static Postgres,
+    pub database: String,
+    pub lanes: Vec<Lane>,
+    pub scope: Scope,
+    events: Option<Events<'static>>,
+}
+
+impl Feed {
+    /// A source database with this schema (and rows), to be fed into a copy of it.
+    pub fn of(schema: &str) -> Builder {
+        Builder::new(schema)
+    }
+
+    /// Statements in one transaction on the source (unless they say otherwise).
+    pub async fn source(&self, statements: &str) {
+        self.source.sql(&self.database, statements).await;
+    }
+
+    /// What the source refuses with this SQLSTATE.
+    pub async fn source_refuses(&self, statements: &str, code: &str) {
+        let error = self.source.try_sql(&self.database, statements).await.expect_err(statements);
+        assert_eq!(error.code().map(|code| code.code()), Some(code), "{}", explain(&error));
+    }
+
+    /// Several transactions on the source that reach the writers together.
+    pub async fn together(&self, transactions: &[&str]) {
+        for lane in self.lanes.iter().filter_map(|lane| lane.running.as_ref()) {
+            lane.sigstop();
+        }
+        for transaction in transactions {
+            self.source(transaction).await;
+        }
+        for lane in self.lanes.iter().filter_map(|lane| lane.running.as_ref()) {
+            lane.sigcont();
+        }
+    }
+
+    /// Statements on every target.
+    pub async fn target(&self, statements: &str) {
+        for lane in &self.lanes {
+            run(&lane.target, statements).await;
+        }
+    }
+
+    /// The rows of a query on every target, values as text joined by `|`, NULL as `-`.
+    pub async fn on_targets(&self, query: &str) -> Vec<Vec<String>> {
+        let mut all = Vec::new();
+        for lane in &self.lanes {
+            let rows = self.target.text(&lane.database, query).await;
+            let line = |row: Vec<Option<String>>| {
+                row.into_iter().map(|v| v.unwrap_or_else(|| "-".to_owned())).collect::<Vec<_>>().join("|")
+            };
+            all.push(rows.into_iter().map(line).collect());
+        }
+        all
+    }
+
+    /// Fails unless the query answers this on every target.
+    pub async fn expect_on_targets(&self, query: &str, expected: &[&str]) {
+        for (lane, rows) in self.lanes.iter().zip(self.on_targets(query).await) {
+            assert_eq!(rows, expected, "{:?}: {query}", lane.way);
+        }
+    }
+
+    /// Waits until everything committed so far is applied on every target.
+    pub async fn applied(&mut self) {
+        let marker = oracle::marker(self.source, &self.database).await;
+        for lane in &mut self.lanes {
+            lane.wait_applied(marker).await;
+        }
+    }
+
+    /// Everything applied, every table the same (C1), exactly the source's events counted (C2).
+    pub async fn expect_same(&mut self) -> Vec<Status> {
+        self.expect_same_content().await;
+        let mut all = Vec::new();
+        for lane in &self.lanes {
+            let status = lane.walferry.status().await;
+            if let Some(events) = &self.events {
+                events.expect_applied(&status).await;
+            }
+            all.push(status);
+        }
+        all
+    }
+
+    /// C1 alone.
+    pub async fn expect_same_content(&mut self) {
+        self.applied().await;
+        let source = self.source.uri(&self.database);
+        for lane in &self.lanes {
+            let found = differences(&source, &self.target.uri(&lane.database), &self.scope).await;
+            let said = lane.running.as_ref().map(Running::stderr).unwrap_or_default();
+            assert!(
+                found.is_empty(),
+                "{:?}: source and target differ:\n{}\n--- it said\n{said}",
+                lane.way,
+                found.join("\n")
+            );
+        }
+    }
+
+    /// As `expect_same`, with no update or delete that missed its row and no insert that met one.
+    pub async fn expect_exact(&mut self) -> Vec<Status> {
+        let all = self.expect_same().await;
+        for (lane, status) in self.lanes.iter().zip(&all) {
+            let counts = (status.count("missing"), status.count("overwritten"));
+            assert_eq!(counts, (0, 0), "{:?}: missing and overwritten", lane.way);
+        }
+        all
+    }
+
+    /// Waits until every run says that it is stopped, and by which codes.
+    pub async fn errors(&mut self) -> Vec<String> {
+        let mut codes = Vec::new();
+        for lane in &mut self.lanes {
+            let running = lane.running.as_mut().expect("it runs");
+            let status = running.wait_for_error().await;
+            codes.push(status.error_code().unwrap_or_default().to_owned());
+        }
+        codes
+    }
+
+    /// Kills every run (if any is left) and starts it again.
+    pub async fn restart(&mut self) {
+        self.kill().await;
+        for lane in &mut self.lanes {
+            lane.running = Some(lane.command.spawn());
+        }
+    }
+
+    /// As `restart`, with a failpoint.
+    pub async fn restart_with(&mut self, failpoint: &str, action: &str) {
+        self.kill().await;
+        for lane in &mut self.lanes {
+            lane.running = Some(lane.command.clone().failpoint(failpoint, action).spawn());
+        }
+    }
+
+    /// Waits until every run has ended by itself, or for so long.
+    pub async fn wait_ended(&mut self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        for running in self.lanes.iter_mut().filter_map(|lane| lane.running.as_mut()) {
+            while running.is_running() && Instant::now() < deadline {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+    }
+
+    pub async fn kill(&mut self) {
+        for lane in &mut self.lanes {
+            if let Some(running) = lane.running.take() {
+                running.kill9().await;
+            }
+        }
+    }
+
+    /// Ends the runs and frees what the shared servers keep for them.
+    pub async fn end(mut self) {
+        self.kill().await;
+        let slots = "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE database = current_database() AND active";
+        let session = self.source.connect(&self.database).await;
+        run(&session, slots).await;
+        let drop = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
+                    WHERE database = current_database() AND NOT active";
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let _ = session.batch_execute(drop).await;
+            let left = "SELECT FROM pg_replication_slots WHERE database = current_database()";
+            if session.query(left, &[]).await.is_ok_and(|rows| rows.is_empty()) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "the slots of {} stay active", self.database);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+impl Lane {
+    async fn wait_applied(&mut self, position: Lsn) {
+        let sql = format!(
+            "SELECT coalesce(max(end_lsn) >= '{position}', false) FROM walferry.progress WHERE run = '{}'",
+            self.walferry.run_name()
+        );
+        self.wait_for("the marker to be applied", &sql).await;
+    }
+
+    /// Waits until the run has come to this step; the steps are compared by name.
+    async fn wait_live(&mut self) {
+        let sql =
+            format!("SELECT step = 'live' FROM walferry.runs WHERE name = '{}'", self.walferry.run_name());
+        self.wait_for("step live", &sql).await;
+    }
+
+    async fn wait_for(&mut self, what: &str, sql: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            // At first there is no such table, then no such row.
+            if let Ok(Some(row)) = self.target.query_opt(sql, &[]).await
+                && row.get(0)
+            {
+                return;
+            }
+            let running = self.running.as_mut().expect("the run was started");
+            let over = !running.is_running() || Instant::now() > deadline;
+            assert!(!over, "{:?}: waited for {what}; it said\n{}", self.way, running.stderr());
+            tokio::time::sleep(Duration::from_millis(15)).await;
+        }
+    }
+}
+
+async fn run(client: &Client, statements: &str) {
+    if let Err(error) = client.batch_execute(statements).await {
+        panic!("{}\n  in: {statements}", explain(&error));
+    }
+}

@@ -1,0 +1,26 @@
+//! What the end-to-end tests stand on: real servers, faults, the program under test, and the oracle.
+//!
+//! ```text
+//!   load ──► Postgres (source) ──► Proxy ──► Walferry ──► Proxy ──► Postgres (target)
+//!                 └────────────────── oracle compares ──────────────────┘
+//! ```
+//!
+//! Everything here panics with a full message instead of returning errors: a test has no use for them.
+//! Everything lives in one folder per test process and is gone when the process is, however it ends.
+#![allow(dead_code, unused_imports, reason = "a fixture may be finished before the test that needs it")]
+
+pub mod feed;
+pub mod load;
+pub mod options;
+pub mod oracle;
+pub mod postgres;
+pub mod programs;
+pub mod proxy;
+pub mod scratch;
+pub mod walferry;
+
+pub use feed::{Feed, Way};
+pub use load::Load;
+pub use postgres::Postgres;
+pub use proxy::{Direction, Proxy};
+pub use walferry::Walferry;

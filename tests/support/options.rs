@@ -1,0 +1,19 @@
+//! What `scripts/test` was asked for.
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
+}
+
+/// `--all`: the full-size variants of tests that are scaled down otherwise.
+pub fn full() -> bool {
+    std::env::var_os("WALFERRY_TEST_FULL").is_some()
+}
+
+/// The seeds for a randomised test: the one of `--seed`, the first `--seeds`, or the first `default`.
+pub fn seeds(default: u64) -> Vec<u64> {
+    match number("WALFERRY_TEST_SEED") {
+        Some(seed) => vec![seed],
+        None => (1..=number("WALFERRY_TEST_SEEDS").unwrap_or(default)).collect(),
+    }
+}

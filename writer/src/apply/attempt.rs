@@ -1,0 +1,221 @@
+//! One piece, in the ways that the module documentation lists: as planned, a table carefully, transaction by transaction.
+
+use std::collections::HashSet;
+
+use pg::{Class, Error, Result};
+
+use super::careful::{self, Outcome};
+use super::execute::{ExecuteOptions, Refusal};
+use super::piece::Piece;
+use super::plan::{Plan, PlanOptions, Step, plan};
+use super::worker::Applier;
+use crate::control::Counters;
+
+impl Applier {
+    pub(super) async fn apply(&mut self, piece: Piece) -> Result<()> {
+        let several = piece.transactions.len() > 1;
+        let started_here = self.open.is_none();
+        match self.attempt(&piece, false).await {
+            Ok(()) => return Ok(()),
+            Err(error) if error.class() != Class::Stop => return Err(error),
+            Err(error) => {
+                tracing::debug!(code = error.code(), "a piece could not be applied as planned: {error}");
+            }
+        }
+        // The target may look different than it did: plans, columns, tables.
+        self.tables.forget();
+        self.pipeline.forget_statements()?;
+        if !several {
+            return self.attempt(&piece, true).await;
+        }
+        debug_assert!(started_here);
+        for part in piece.split() {
+            self.attempt(&part, true).await?;
+        }
+        Ok(())
+    }
+
+    /// Applies one piece; on an error nothing of it is left, and the target transaction is open only if it was.
+    pub(super) async fn attempt(&mut self, piece: &Piece, all_careful: bool) -> Result<()> {
+        if !piece.changes.is_empty() && self.tables.look(&self.control).await? {
+            self.pipeline.forget_statements()?;
+        }
+        let learnt = self.tables.learn(&self.control, piece).await;
+        if let Err(error) = learnt {
+            return Err(self.explain(error, piece, 0));
+        }
+        let mut careful = HashSet::new();
+        loop {
+            let options = PlanOptions {
+                coalesce: self.options.coalesce,
+                careful: &careful,
+                all_careful,
+                skips: &self.skips,
+            };
+            let plan = plan(piece, &mut self.tables, options);
+            if self.open.is_none()
+                && plan.steps.is_empty()
+                && plan.counts.skipped == 0
+                && piece.unfinished.is_none()
+            {
+                self.note_position(piece);
+                return Ok(());
+            }
+            let nested = self.open.is_some();
+            self.pipeline.query(if nested { "SAVEPOINT walferry_piece" } else { self.begin })?;
+            match self.execute(&plan).await? {
+                Ok(found) => {
+                    if nested {
+                        self.pipeline.query("RELEASE SAVEPOINT walferry_piece")?;
+                    }
+                    self.recorder.note(piece, &mut self.tables);
+                    return self.finish(piece, &plan, found).await;
+                }
+                Err((refusal, index)) => {
+                    self.undo(nested).await?;
+                    match refusal {
+                        Refusal::Redo { table, .. } if careful.insert(table) => {}
+                        Refusal::Redo { error: Some(error), .. } => {
+                            return Err(self.explain(error, piece, index));
+                        }
+                        Refusal::Redo { error: None, .. } => {
+                            let error = Error::failed("PLAN_BROKEN", "a table's rows don't add up");
+                            return Err(self.explain(error, piece, index));
+                        }
+                        Refusal::Error { error, target } => {
+                            let error = match target {
+                                Some(target) => self.about(error, &target.name),
+                                None => error,
+                            };
+                            return Err(self.explain(error, piece, index));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) async fn undo(&mut self, nested: bool) -> Result<()> {
+        let undo = if nested {
+            "ROLLBACK TO SAVEPOINT walferry_piece; RELEASE SAVEPOINT walferry_piece"
+        } else {
+            "ROLLBACK"
+        };
+        self.pipeline.take_missing();
+        // Statements whose Parse came after the error don't exist.
+        self.pipeline.query(undo)?;
+        self.pipeline.forget_statements()?;
+        match self.pipeline.drain().await? {
+            Ok(_) => Ok(()),
+            Err(Refusal::Error { error, .. } | Refusal::Redo { error: Some(error), .. }) => Err(error),
+            Err(Refusal::Redo { error: None, .. }) => Ok(()),
+        }
+    }
+
+    /// Sends the plan. `Err`: what was refused, and the change it was when that is known.
+    pub(super) async fn execute(
+        &mut self,
+        plan: &Plan,
+    ) -> Result<std::result::Result<Counters, (Refusal, usize)>> {
+        let options = ExecuteOptions {
+            copy_threshold: self.options.copy_threshold,
+            set_threshold: self.options.set_threshold,
+        };
+        let mut found = Counters::default();
+        for step in &plan.steps {
+            let Step::Row { target, change, index, careful: true } = step else {
+                self.pipeline.send(step, options).await?;
+                continue;
+            };
+            // What was sent before has to be in, and accepted.
+            if let Err(refusal) = self.pipeline.drain().await? {
+                return Ok(Err((refusal, *index)));
+            }
+            match careful::apply(&mut self.pipeline, target, change).await? {
+                Ok(Outcome::Applied) => {}
+                Ok(Outcome::Missing) => found.missing += 1,
+                Ok(Outcome::Overwritten) => {
+                    found.overwritten += 1;
+                    if self.recorder.first_overwrite(&target.name) {
+                        tracing::warn!(
+                            "table {}: an insert met a row with its key, which was overwritten (said once per table)",
+                            target.name
+                        );
+                    }
+                }
+                Err(refusal) => return Ok(Err((refusal, *index))),
+            }
+        }
+        fail::fail_point!("apply-before-commit");
+        match self.pipeline.drain().await? {
+            Ok(_) => {
+                found.missing += self.pipeline.take_missing();
+                Ok(Ok(found))
+            }
+            Err(refusal) => Ok(Err((refusal, 0))),
+        }
+    }
+
+    pub(super) async fn finish(&mut self, piece: &Piece, plan: &Plan, found: Counters) -> Result<()> {
+        let mut counts = self.open.take().unwrap_or_default();
+        counts.add(&plan.counts);
+        counts.add(&found);
+        if piece.unfinished.is_some() {
+            // A large transaction counts once, when its last part is in.
+            counts.transactions = 0;
+            self.open = Some(counts);
+            fail::fail_point!("apply-inside-transaction");
+            return Ok(());
+        }
+        counts.transactions = counts.transactions.max(i64::from(counts.changes() > 0));
+        let mut next = self.progress;
+        next.seq += 1;
+        next.end_lsn = piece.end_lsn;
+        next.counters.add(&counts);
+        let synchronous = !self.options.synchronous_commit && self.unflushed.overdue();
+        self.commit(next, synchronous).await?;
+        let committed_at = piece.transactions.last().map(|tx| tx.committed_at);
+        self.applied.send_modify(|applied| {
+            applied.progress = next;
+            applied.committed_at = committed_at;
+        });
+        Ok(())
+    }
+
+    /// Names the table, and the privileges that applying to it takes.
+    fn about(&self, error: Error, table: &pg::QualifiedName) -> Error {
+        let error = error.context(format_args!("table {table}"));
+        if !error.is(pg::sqlstate::INSUFFICIENT_PRIVILEGE) {
+            return error;
+        }
+        let user = pg::quote_ident(&self.user);
+        error.hint(format!(
+            "run on the target: GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON {table} TO {user}; the run then goes on by itself"
+        ))
+    }
+
+    /// Names the transaction and the way out.
+    pub(super) fn explain(&self, error: Error, piece: &Piece, index: usize) -> Error {
+        if error.class() != Class::Stop {
+            return error;
+        }
+        let single = piece.transactions.len() <= 1;
+        let commit_lsn = piece.commit_lsn(index);
+        let run = &self.options.run;
+        let cure = match error.hint_text() {
+            Some(hint) => hint.to_owned(),
+            None if error.is("42501") => {
+                "grant the run's role what it lacks; the run goes on by itself".to_owned()
+            }
+            None => "remove the cause and the run goes on by itself".to_owned(),
+        };
+        if !single {
+            return error;
+        }
+        error.context(format_args!("the transaction committed at {commit_lsn} can't be applied")).hint(
+            format!(
+                "{cure}; or leave the transaction out, on the record: walferry skip {commit_lsn} --name {run}"
+            ),
+        )
+    }
+}

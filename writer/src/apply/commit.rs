@@ -1,0 +1,97 @@
+//! The end of a target transaction: progress, COMMIT, and what may be acknowledged after it.
+
+use std::time::Instant;
+
+use pg::{Error, Lsn, Result, quote_literal};
+use pipeline::ChangeSource;
+
+use super::execute::Refusal;
+use super::piece::Piece;
+use super::worker::Applier;
+use crate::control::{Progress, fenced};
+
+/// Progress rows that may pile up before they are pruned.
+const PRUNE_EVERY: i64 = 256;
+
+impl Applier {
+    /// Commits the open transaction together with `next`.
+    pub(super) async fn commit(&mut self, next: Progress, synchronous: bool) -> Result<()> {
+        let run = &self.options.run;
+        let mode = if synchronous { "SET LOCAL synchronous_commit = on; " } else { "" };
+        let mut sql = format!("{mode}{}; COMMIT", next.insert_sql(run));
+        if next.seq - self.pruned > PRUNE_EVERY {
+            sql += &format!(
+                "; DELETE FROM walferry.progress WHERE run = {} AND seq >= {} AND seq < {}",
+                quote_literal(run),
+                self.pruned,
+                next.seq
+            );
+            self.pruned = next.seq;
+        }
+        sql += "; SELECT pg_catalog.pg_current_wal_insert_lsn(), pg_catalog.pg_current_wal_flush_lsn()";
+        self.pipeline.query(&sql)?;
+        let answer = self.pipeline.drain().await?;
+        fail::fail_point!("apply-after-commit");
+        let rows = match answer {
+            Ok(rows) => rows,
+            Err(Refusal::Error { error, .. } | Refusal::Redo { error: Some(error), .. }) => {
+                return Err(fenced(error, run));
+            }
+            Err(Refusal::Redo { error: None, .. }) => {
+                return Err(Error::failed("PROTOCOL", "COMMIT was not answered"));
+            }
+        };
+        let position = |index: usize| -> Result<Lsn> {
+            let text =
+                rows.last().and_then(|row| row.get(index)).and_then(Option::as_deref).unwrap_or_default();
+            text.parse().map_err(|_| Error::failed("PROTOCOL", "the target did not tell its WAL position"))
+        };
+        self.progress = next;
+        if synchronous || self.options.synchronous_commit {
+            self.unflushed.flushed(next.end_lsn);
+        } else {
+            self.unflushed.committed(next.end_lsn, position(0)?, position(1)?);
+        }
+        if self.pipeline.statements.overfull() {
+            self.pipeline.forget_statements()?;
+        }
+        Ok(())
+    }
+
+    /// Nothing of ours up to here: the position is stored when there is nothing better to do.
+    pub(super) fn note_position(&mut self, piece: &Piece) {
+        self.progress.end_lsn = self.progress.end_lsn.max(piece.end_lsn);
+        self.applied.send_modify(|applied| {
+            applied.progress.end_lsn = self.progress.end_lsn;
+            applied.committed_at = None;
+        });
+    }
+
+    /// Stores the position and puts everything committed on the target's disk.
+    pub(super) async fn flush(&mut self) -> Result<()> {
+        let mut next = self.progress;
+        next.seq += 1;
+        self.pipeline.query("BEGIN")?;
+        self.commit(next, true).await?;
+        self.idle_stored = Some(Instant::now());
+        self.applied.send_modify(|applied| applied.progress = next);
+        Ok(())
+    }
+
+    /// At the end: rolls back what is open, flushes what is committed.
+    pub(super) async fn settle(&mut self, source: &mut impl ChangeSource) -> Result<()> {
+        if self.open.take().is_some() {
+            self.pipeline.query("ROLLBACK")?;
+            let _ = self.pipeline.drain().await?;
+        }
+        if self.progress.end_lsn > self.unflushed.durable().flushed || !self.unflushed.is_empty() {
+            self.flush().await?;
+            self.acknowledge(source);
+        }
+        Ok(())
+    }
+
+    pub(super) fn acknowledge(&self, source: &mut impl ChangeSource) {
+        source.acknowledge(self.unflushed.durable());
+    }
+}

@@ -1,0 +1,430 @@
+//! Sends a plan as one pipeline and reads what came of it.
+//!
+//! Statements go out without waiting; each COPY is a simple Query whose data follows at once (a server that refuses the COPY skips the
+//! data). After an error the server answers every later segment with 25P02, so the first error is the one that counts, and the
+//! number of ReadyForQuery messages says when everything has been answered. The source of that behaviour:
+//! <https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-PIPELINING>
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use pg::wire::{DataRow, Frame, Wire};
+use pg::{Error, Result};
+use pipeline::Column;
+use postgres_protocol::message::frontend;
+
+use super::encode;
+use super::plan::{RowChange, Step};
+use super::row::Row;
+use super::statement::{Shape, Statements, carried_columns, set_columns, sorted_key};
+use super::target::Target;
+
+/// What of the ways to send rows is used; each can be switched off to find a culprit.
+#[derive(Clone, Copy, Debug)]
+pub struct ExecuteOptions {
+    /// Inserts from this many rows on go by COPY; 0: never.
+    pub copy_threshold: usize,
+    /// Updates and deletes from this many rows on go as one statement over arrays; 0: never.
+    pub set_threshold: usize,
+}
+
+/// A piece of about this many bytes is flushed while it is being written.
+const FLUSH_BYTES: usize = 512 * 1024;
+
+/// What a statement in flight must have done.
+struct Expected {
+    target: Option<Arc<Target>>,
+    /// Rows that must have changed; None: one row or none, and none counts as missing.
+    rows: Option<u64>,
+    /// An update or delete of one row, which may be missing.
+    counts_missing: bool,
+}
+
+/// Why a plan could not be carried out as it was.
+#[derive(Debug)]
+pub enum Refusal {
+    /// A set did not find each of its rows, or violated a unique constraint: this table's changes want looking at one by one.
+    Redo {
+        table: u32,
+        error: Option<Error>,
+    },
+    Error {
+        error: Error,
+        target: Option<Arc<Target>>,
+    },
+}
+
+/// The connection that changes are applied on.
+pub struct Pipeline {
+    pub wire: Wire,
+    pub statements: Statements,
+    expected: VecDeque<Expected>,
+    /// ReadyForQuery messages still to come.
+    ready_due: usize,
+    /// Extended-protocol messages were written that no Sync has followed.
+    unsynced: bool,
+    failure: Option<Refusal>,
+    missing: i64,
+    /// A single change is under way, whose outcome is looked at.
+    looking: bool,
+    /// Round trips: how often the pipeline was waited for.
+    pub round_trips: u64,
+    rows: Vec<Vec<Option<String>>>,
+}
+
+impl Pipeline {
+    pub fn new(wire: Wire) -> Self {
+        Pipeline {
+            wire,
+            statements: Statements::default(),
+            expected: VecDeque::new(),
+            ready_due: 0,
+            unsynced: false,
+            failure: None,
+            missing: 0,
+            looking: false,
+            round_trips: 0,
+            rows: Vec::new(),
+        }
+    }
+
+    /// Queues a simple Query; its answer is read by [`Pipeline::drain`].
+    pub fn query(&mut self, sql: &str) -> Result<()> {
+        self.sync()?;
+        self.ready_due += 1;
+        frontend::query(sql, self.wire.out()).map_err(|error| Error::failed("PROTOCOL", error.to_string()))
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        if self.unsynced {
+            frontend::sync(self.wire.out());
+            self.ready_due += 1;
+            self.unsynced = false;
+        }
+        Ok(())
+    }
+
+    /// Puts a step into the pipeline.
+    pub async fn send(&mut self, step: &Step, options: ExecuteOptions) -> Result<()> {
+        self.send_step(step, options).await?;
+        if self.wire.out().len() > FLUSH_BYTES {
+            self.wire.flush().await?;
+        }
+        Ok(())
+    }
+
+    async fn send_step(&mut self, step: &Step, options: ExecuteOptions) -> Result<()> {
+        match step {
+            Step::Row { target, change, .. } => self.send_row(target, change),
+            Step::Insert { target, rows } => {
+                let writes = target.columns.iter().any(|column| column.written);
+                if options.copy_threshold > 0 && rows.len() >= options.copy_threshold && writes {
+                    return self.send_copy(target, rows).await;
+                }
+                for row in rows {
+                    self.send_insert(target, row)?;
+                    if self.wire.out().len() > FLUSH_BYTES {
+                        self.wire.flush().await?;
+                    }
+                }
+                Ok(())
+            }
+            Step::Update { target, unchanged, rows } => {
+                if options.set_threshold == 0 || rows.len() < options.set_threshold {
+                    for row in rows {
+                        self.send_update(target, None, row)?;
+                    }
+                    return Ok(());
+                }
+                let columns: Vec<usize> = carried_columns(target, unchanged).collect();
+                let shape = Shape::UpdateSet { unchanged: unchanged.clone() };
+                self.send_set(target, shape, rows.iter().flat_map(Row::columns), rows.len(), &columns)
+            }
+            Step::Delete { target, keys, certain } => {
+                if options.set_threshold == 0 || keys.len() < options.set_threshold {
+                    for key in keys {
+                        self.send_delete(target, key, *certain)?;
+                    }
+                    return Ok(());
+                }
+                let values = keys.iter().flat_map(|key| key.columns());
+                self.send_set(target, Shape::DeleteSet, values, keys.len(), &sorted_key(target))?;
+                if !certain && let Some(last) = self.expected.back_mut() {
+                    last.rows = None;
+                }
+                Ok(())
+            }
+            Step::Truncate { targets, restart_identity, partial } => {
+                let sql = truncate_sql(targets, *restart_identity, *partial);
+                for statement in sql {
+                    self.query(&statement)?;
+                    self.expected.push_back(Expected {
+                        target: targets.first().cloned(),
+                        rows: None,
+                        counts_missing: false,
+                    });
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn send_row(&mut self, target: &Arc<Target>, change: &RowChange) -> Result<()> {
+        match change {
+            RowChange::Insert(row) => self.send_insert(target, row),
+            RowChange::Update { key, new } => self.send_update(target, key.as_ref(), new),
+            RowChange::Delete(key) => self.send_delete(target, key, true),
+            RowChange::UpdateFull { old, new } => {
+                let unchanged = new.unchanged();
+                let (nulls, old_values) = full_values(target, old);
+                let mut values = pick(new.columns(), set_columns(target, &unchanged));
+                if values.is_empty() {
+                    return Ok(());
+                }
+                values.extend(old_values);
+                self.send_bound(target, Shape::UpdateFull { unchanged, nulls }, &values, true)
+            }
+            RowChange::DeleteFull(old) => {
+                let (nulls, values) = full_values(target, old);
+                self.send_bound(target, Shape::DeleteFull { nulls }, &values, true)
+            }
+        }
+    }
+
+    fn send_insert(&mut self, target: &Arc<Target>, row: &Row) -> Result<()> {
+        let values = pick(row.columns(), target.written());
+        self.send_bound(target, Shape::Insert, &values, false)
+    }
+
+    fn send_update(&mut self, target: &Arc<Target>, key: Option<&pipeline::Tuple>, new: &Row) -> Result<()> {
+        let unchanged = new.unchanged();
+        let mut values = pick(new.columns(), set_columns(target, &unchanged));
+        if values.is_empty() {
+            return Ok(());
+        }
+        match key {
+            Some(old) => values.extend(key_values(target, old.columns())),
+            None => values.extend(key_values(target, new.columns())),
+        }
+        self.send_bound(target, Shape::Update { unchanged }, &values, true)
+    }
+
+    fn send_delete(&mut self, target: &Arc<Target>, key: &pipeline::Tuple, certain: bool) -> Result<()> {
+        let values = key_values(target, key.columns());
+        self.send_bound(target, Shape::Delete, &values, certain)
+    }
+
+    fn send_bound(
+        &mut self,
+        target: &Arc<Target>,
+        shape: Shape,
+        values: &[Column<'_>],
+        counts_missing: bool,
+    ) -> Result<()> {
+        let out = self.wire.out();
+        let statement = self.statements.prepare(target, shape, out)?;
+        encode::bind_row(out, statement, values)?;
+        self.unsynced = true;
+        self.expected.push_back(Expected { target: Some(target.clone()), rows: None, counts_missing });
+        Ok(())
+    }
+
+    fn send_set<'a>(
+        &mut self,
+        target: &Arc<Target>,
+        shape: Shape,
+        values: impl Iterator<Item = Column<'a>>,
+        rows: usize,
+        columns: &[usize],
+    ) -> Result<()> {
+        let values: Vec<Column<'a>> = values.collect();
+        let out = self.wire.out();
+        let statement = self.statements.prepare(target, shape, out)?;
+        encode::bind_columns(out, statement, &values, target.columns.len(), columns)?;
+        self.unsynced = true;
+        self.expected.push_back(Expected {
+            target: Some(target.clone()),
+            rows: Some(rows as u64),
+            counts_missing: false,
+        });
+        Ok(())
+    }
+
+    async fn send_copy(&mut self, target: &Arc<Target>, rows: &[Row]) -> Result<()> {
+        let columns: Vec<&str> = target.written().map(|index| target.columns[index].ident.as_str()).collect();
+        self.query(&format!("COPY {} ({}) FROM STDIN", target.sql, columns.join(", ")))?;
+        self.expected.push_back(Expected { target: Some(target.clone()), rows: None, counts_missing: false });
+        let mut at = encode::begin_copy_data(self.wire.out());
+        for row in rows {
+            let values = row.columns().zip(&target.columns).filter(|(_, column)| column.written);
+            encode::copy_line(self.wire.out(), values.map(|(value, _)| value));
+            if self.wire.out().len() > FLUSH_BYTES {
+                encode::end_copy_data(self.wire.out(), at)?;
+                self.wire.flush().await?;
+                at = encode::begin_copy_data(self.wire.out());
+            }
+        }
+        encode::end_copy_data(self.wire.out(), at)?;
+        frontend::copy_done(self.wire.out());
+        Ok(())
+    }
+
+    /// Sends what is queued and reads every answer. `Ok(Err(_))`: the server, or a count, refused something. The rows of the last
+    /// SELECT are returned, the number of missing rows is added up in [`Pipeline::take_missing`].
+    pub async fn drain(&mut self) -> Result<std::result::Result<Vec<Vec<Option<String>>>, Refusal>> {
+        self.sync()?;
+        self.wire.flush().await?;
+        self.round_trips += 1;
+        self.rows.clear();
+        while self.ready_due > 0 {
+            let frame = self.wire.recv().await?;
+            self.note(&frame)?;
+        }
+        self.expected.clear();
+        match self.failure.take() {
+            Some(refusal) => Ok(Err(refusal)),
+            None => Ok(Ok(std::mem::take(&mut self.rows))),
+        }
+    }
+
+    fn note(&mut self, frame: &Frame) -> Result<()> {
+        match frame.tag {
+            b'Z' => self.ready_due -= 1,
+            b'E' if self.failure.is_none() => {
+                let target = self.expected.pop_front().and_then(|expected| expected.target);
+                let error = frame.error();
+                self.failure = Some(match &target {
+                    Some(target) if unique_violation(&error) => {
+                        Refusal::Redo { table: target.id, error: Some(error) }
+                    }
+                    _ => Refusal::Error { error, target },
+                });
+            }
+            b'D' if self.failure.is_none() => self.rows.push(text_row(frame)),
+            b'C' if self.failure.is_none() => self.complete(frame),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn complete(&mut self, frame: &Frame) {
+        // BEGIN, SAVEPOINT and the like change no rows and are not expected.
+        let counted = [&b"INSERT "[..], b"UPDATE ", b"DELETE ", b"COPY ", b"TRUNCATE"];
+        if !counted.iter().any(|command| frame.body.starts_with(command)) {
+            return;
+        }
+        let Some(expected) = self.expected.pop_front() else { return };
+        match (expected.rows, frame.affected_rows()) {
+            (Some(rows), affected) if rows != affected => {
+                if let Some(target) = expected.target {
+                    self.failure = Some(Refusal::Redo { table: target.id, error: None });
+                }
+            }
+            (None, 0) if expected.counts_missing => match expected.target {
+                // A BEFORE trigger may have returned NULL, and the row may be there.
+                Some(target) if target.triggers && !target.key.is_empty() && !self.looking => {
+                    self.failure = Some(Refusal::Redo { table: target.id, error: None });
+                }
+                _ => self.missing += 1,
+            },
+            _ => {}
+        }
+    }
+
+    /// Updates and deletes that found no row since the last call.
+    pub fn take_missing(&mut self) -> i64 {
+        std::mem::take(&mut self.missing)
+    }
+
+    /// One statement, waited for: rows affected.
+    pub async fn one(
+        &mut self,
+        target: &Arc<Target>,
+        change: &RowChange,
+    ) -> Result<std::result::Result<u64, Refusal>> {
+        let before = self.missing;
+        self.send_row(target, change)?;
+        self.looking = true;
+        let result = self.drain().await;
+        self.looking = false;
+        let result = result?;
+        let none = self.missing > before;
+        self.missing = before;
+        Ok(result.map(|_| u64::from(!none)))
+    }
+
+    /// Is there a row with this key?
+    pub async fn row_exists(&mut self, target: &Arc<Target>, key: &[Column<'_>]) -> Result<bool> {
+        let out = self.wire.out();
+        let statement = self.statements.prepare(target, Shape::Exists, out)?;
+        encode::bind_row(out, statement, key)?;
+        self.unsynced = true;
+        match self.drain().await? {
+            Ok(rows) => Ok(!rows.is_empty()),
+            Err(Refusal::Error { error, .. }) => Err(error),
+            Err(Refusal::Redo { .. }) => Ok(false),
+        }
+    }
+
+    /// Forgets every prepared statement, here and on the server.
+    pub fn forget_statements(&mut self) -> Result<()> {
+        self.statements.clear();
+        self.query("DEALLOCATE ALL")
+    }
+}
+
+fn text_row(frame: &Frame) -> Vec<Option<String>> {
+    let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+    DataRow::new(frame).values().map(|value| value.map(text)).collect()
+}
+
+/// Unique and exclusion violations, and two rows for one key in a set.
+fn unique_violation(error: &Error) -> bool {
+    ["23505", "23P01", "21000"].iter().any(|code| error.is(code))
+}
+
+fn pick<'a>(
+    values: impl Iterator<Item = Column<'a>>,
+    wanted: impl Iterator<Item = usize>,
+) -> Vec<Column<'a>> {
+    let mut wanted = wanted.peekable();
+    let mut picked = Vec::new();
+    for (index, value) in values.enumerate() {
+        if wanted.peek() == Some(&index) {
+            wanted.next();
+            picked.push(value);
+        }
+    }
+    picked
+}
+
+/// The key's values in the order of `Target::key`.
+pub fn key_values<'a>(target: &Target, values: impl Iterator<Item = Column<'a>>) -> Vec<Column<'a>> {
+    // `Target::key` ascends: it is built in column order.
+    pick(values, target.key.iter().copied())
+}
+
+fn full_values<'a>(target: &Target, old: &'a pipeline::Tuple) -> (Vec<u16>, Vec<Column<'a>>) {
+    let mut nulls = Vec::new();
+    let mut values = Vec::new();
+    for (index, value) in old.columns().enumerate() {
+        if !target.columns.get(index).is_some_and(|column| column.written) {
+            continue;
+        }
+        match value {
+            Column::Null | Column::Unchanged => nulls.push(index as u16),
+            value => values.push(value),
+        }
+    }
+    (nulls, values)
+}
+
+fn truncate_sql(targets: &[Arc<Target>], restart_identity: bool, partial: bool) -> Vec<String> {
+    if partial {
+        // TRUNCATE refuses a table whose referencing table is not in the list, even as replica.
+        return targets.iter().map(|target| format!("DELETE FROM {}", target.only)).collect();
+    }
+    let names: Vec<&str> = targets.iter().map(|target| target.only.as_str()).collect();
+    let restart = if restart_identity { " RESTART IDENTITY" } else { "" };
+    vec![format!("TRUNCATE {}{restart}", names.join(", "))]
+}

@@ -1,0 +1,268 @@
+//! Cuts the stream into pieces: as many whole transactions as fit, or a part of one that doesn't.
+
+use std::collections::VecDeque;
+
+use pg::{Error, Lsn, Result};
+use pipeline::{Change, Event, PgTimestamp};
+
+/// One source transaction in a piece.
+#[derive(Clone, Copy, Debug)]
+pub struct Transaction {
+    pub commit_lsn: Lsn,
+    pub end_lsn: Lsn,
+    pub committed_at: PgTimestamp,
+    /// Index of the first change behind it in [`Piece::changes`].
+    pub end: usize,
+}
+
+/// Changes to be applied together.
+#[derive(Debug, Default)]
+pub struct Piece {
+    pub changes: Vec<Change>,
+    /// Whole transactions, in commit order. Empty when the piece is a part in the middle of one.
+    pub transactions: Vec<Transaction>,
+    /// The piece is a part of this transaction and more follows.
+    pub unfinished: Option<Lsn>,
+    /// The position reached after the piece: an end LSN or an idle position.
+    pub end_lsn: Lsn,
+    pub bytes: usize,
+}
+
+impl Piece {
+    /// The same changes as one piece per transaction.
+    pub fn split(self) -> Vec<Piece> {
+        let mut changes = self.changes.into_iter();
+        let mut start = 0;
+        self.transactions
+            .iter()
+            .map(|tx| {
+                let count = tx.end - start;
+                start = tx.end;
+                let changes: Vec<Change> = changes.by_ref().take(count).collect();
+                let bytes = changes.iter().map(Change::bytes).sum();
+                Piece {
+                    transactions: vec![Transaction { end: changes.len(), ..*tx }],
+                    changes,
+                    unfinished: None,
+                    end_lsn: tx.end_lsn,
+                    bytes,
+                }
+            })
+            .collect()
+    }
+
+    /// Commit LSN of the transaction that change `index` belongs to.
+    pub fn commit_lsn(&self, index: usize) -> Lsn {
+        let at = self.transactions.partition_point(|tx| tx.end <= index);
+        self.transactions.get(at).map(|tx| tx.commit_lsn).or(self.unfinished).unwrap_or_default()
+    }
+}
+
+/// What the stream holds that was not yet handed out.
+#[derive(Default)]
+pub struct Cutter {
+    waiting: VecDeque<Event>,
+    bytes: usize,
+    /// Complete transactions among `waiting`.
+    commits: usize,
+    /// The transaction whose first part has been handed out.
+    inside: Option<Lsn>,
+    last_end: Lsn,
+}
+
+impl Cutter {
+    pub fn new(progress: Lsn) -> Self {
+        Cutter { last_end: progress, ..Cutter::default() }
+    }
+
+    pub fn push(&mut self, event: Event) {
+        self.bytes += event.bytes();
+        if matches!(event, Event::Commit { .. }) {
+            self.commits += 1;
+        }
+        self.waiting.push_back(event);
+    }
+
+    /// Bytes that wait.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// A part of a transaction has been handed out and its commit has not.
+    pub fn inside(&self) -> bool {
+        self.inside.is_some()
+    }
+
+    /// The commit LSN of the next transaction, or the idle position, that waits at the front.
+    pub fn next_position(&self) -> Option<Lsn> {
+        self.waiting.iter().find_map(|event| match event {
+            Event::Begin { commit_lsn, .. } => Some(*commit_lsn),
+            Event::Idle { lsn } => Some(*lsn),
+            _ => None,
+        })
+    }
+
+    fn pop(&mut self) -> Option<Event> {
+        let event = self.waiting.pop_front()?;
+        self.bytes -= event.bytes();
+        if matches!(event, Event::Commit { .. }) {
+            self.commits -= 1;
+        }
+        Some(event)
+    }
+
+    /// The next piece of about `limit_bytes`: transactions with a commit LSN below `before` only. `None` when there is nothing to
+    /// hand out. A transaction that doesn't fit gets target transactions of its own: what stood before it goes first.
+    pub fn cut(&mut self, limit_bytes: usize, before: Option<Lsn>) -> Result<Option<Piece>> {
+        let mut piece = Piece { end_lsn: self.last_end, ..Piece::default() };
+        let mut moved = false;
+        // The rest of a transaction whose first part went before is applied alone: its target transaction is open already.
+        let rest = self.inside.is_some();
+        loop {
+            let full = piece.bytes >= limit_bytes && (self.inside.is_none() || piece.transactions.is_empty());
+            if full || (rest && !piece.transactions.is_empty()) {
+                break;
+            }
+            // A transaction starts only when all of it is here, or when it is alone and too large.
+            if self.inside.is_none()
+                && let Some(Event::Begin { commit_lsn, .. }) = self.waiting.front()
+            {
+                if before.is_some_and(|limit| *commit_lsn >= limit) {
+                    break;
+                }
+                let whole = self.commits > 0;
+                if !whole && (moved || self.bytes < limit_bytes) {
+                    break;
+                }
+            }
+            match self.waiting.front() {
+                None => break,
+                // An idle position past the limit is still the truth: nothing below it is left.
+                Some(Event::Idle { .. }) if self.inside.is_some() => {
+                    return Err(protocol("an idle position inside a transaction"));
+                }
+                Some(_) => {}
+            }
+            let Some(event) = self.pop() else { break };
+            piece.bytes += event.bytes();
+            match event {
+                Event::Begin { commit_lsn, .. } => {
+                    if self.inside.replace(commit_lsn).is_some() {
+                        return Err(protocol("BEGIN inside a transaction"));
+                    }
+                }
+                Event::Change(change) => {
+                    if self.inside.is_none() {
+                        return Err(protocol("a change outside of a transaction"));
+                    }
+                    piece.changes.push(change);
+                }
+                Event::Message { .. } => {}
+                Event::Commit { commit_lsn, end_lsn, committed_at } => {
+                    if self.inside.take() != Some(commit_lsn) {
+                        return Err(protocol("COMMIT of another transaction"));
+                    }
+                    piece.transactions.push(Transaction {
+                        commit_lsn,
+                        end_lsn,
+                        committed_at,
+                        end: piece.changes.len(),
+                    });
+                    piece.end_lsn = piece.end_lsn.max(end_lsn);
+                }
+                Event::Idle { lsn } => piece.end_lsn = piece.end_lsn.max(lsn),
+            }
+            moved = true;
+        }
+        piece.unfinished = self.inside;
+        debug_assert!(piece.unfinished.is_none() || piece.transactions.is_empty());
+        self.last_end = piece.end_lsn;
+        Ok(moved.then_some(piece))
+    }
+}
+
+fn protocol(what: &str) -> Error {
+    Error::failed("STREAM_BROKEN", format!("the stream has {what}"))
+        .hint("this is a defect of walferry or of the carrier; nothing of the transaction was applied")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn begin(at: u64) -> Event {
+        Event::Begin { commit_lsn: Lsn::new(at), committed_at: PgTimestamp(0), xid: 1 }
+    }
+
+    fn change() -> Event {
+        Event::Change(Change::Truncate { relations: Vec::new(), cascade: false, restart_identity: false })
+    }
+
+    fn commit(at: u64) -> Event {
+        Event::Commit { commit_lsn: Lsn::new(at), end_lsn: Lsn::new(at + 1), committed_at: PgTimestamp(0) }
+    }
+
+    fn cutter(events: Vec<Event>) -> Cutter {
+        let mut cutter = Cutter::new(Lsn::ZERO);
+        events.into_iter().for_each(|event| cutter.push(event));
+        cutter
+    }
+
+    #[test]
+    fn whole_transactions_go_together() {
+        let mut cutter = cutter(vec![
+            begin(10),
+            change(),
+            commit(10),
+            begin(20),
+            change(),
+            change(),
+            commit(20),
+            begin(30),
+        ]);
+        let piece = cutter.cut(1 << 20, None).unwrap().unwrap();
+        assert_eq!(piece.transactions.len(), 2);
+        assert_eq!((piece.end_lsn, piece.unfinished), (Lsn::new(21), None));
+        assert_eq!(
+            (piece.commit_lsn(0), piece.commit_lsn(1), piece.commit_lsn(2)),
+            (Lsn::new(10), Lsn::new(20), Lsn::new(20))
+        );
+        assert!(cutter.cut(1 << 20, None).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_transaction_too_large_goes_alone_and_in_parts() {
+        let mut events = vec![begin(10), change(), commit(10), begin(20)];
+        events.extend((0..100).map(|_| change()));
+        events.extend([commit(20), begin(30), change(), commit(30)]);
+        let limit = 10 * change().bytes();
+        let mut cutter = Cutter::new(Lsn::ZERO);
+        let mut events = events.into_iter();
+        let mut pieces = Vec::new();
+        loop {
+            while cutter.bytes() < limit
+                && let Some(event) = events.next()
+            {
+                cutter.push(event);
+            }
+            match cutter.cut(limit, None).unwrap() {
+                Some(piece) => pieces.push(piece),
+                None => break,
+            }
+        }
+        assert_eq!(pieces.iter().map(|p| p.changes.len()).sum::<usize>(), 102);
+        let with_rest: Vec<_> = pieces.iter().filter(|p| p.unfinished.is_some()).collect();
+        assert!(with_rest.iter().all(|p| p.transactions.is_empty() && p.unfinished == Some(Lsn::new(20))));
+        assert!(!with_rest.is_empty());
+        assert_eq!(pieces.last().unwrap().end_lsn, Lsn::new(31));
+    }
+
+    #[test]
+    fn nothing_at_or_past_the_limit_is_handed_out() {
+        let mut cutter = cutter(vec![begin(10), change(), commit(10), begin(20), change(), commit(20)]);
+        let piece = cutter.cut(1 << 20, Some(Lsn::new(20))).unwrap().unwrap();
+        assert_eq!(piece.end_lsn, Lsn::new(11));
+        assert!(cutter.cut(1 << 20, Some(Lsn::new(20))).unwrap().is_none());
+        assert_eq!(cutter.next_position(), Some(Lsn::new(20)));
+    }
+}

@@ -1,0 +1,226 @@
+//! A table of the stream, matched to the table of the same name in the target.
+//!
+//! Columns are matched by name. Types may differ where the text fits. Key equality is the target column's, so two changes may be
+//! coalesced by the bytes of their key only where that equality is bytewise.
+
+use std::sync::Arc;
+
+use pg::{Error, Lsn, QualifiedName, Result, quote_ident};
+use pipeline::{Relation, RelationColumn, ReplicaIdentity};
+use tokio_postgres::Client;
+
+/// One column of the stream's relation, as the target has it.
+#[derive(Clone, Debug)]
+pub struct TargetColumn {
+    pub ident: String,
+    /// The type as `"schema"."name"`: never with a modifier, so that a value that is too long is an error and not cut.
+    pub cast: String,
+    /// False for generated columns: they make their own value.
+    pub written: bool,
+    /// GENERATED ALWAYS AS IDENTITY: takes a value on INSERT (OVERRIDING SYSTEM VALUE) but can't be SET (428C9).
+    pub identity_always: bool,
+    /// The type, or one that it is made of, has no equality of its own (json, point, xml): its text is compared.
+    pub compare_text: bool,
+    /// The type's own equality, with its schema: it may be an extension's, and search_path is pinned.
+    pub equals: String,
+    /// Values that are equal may have different texts (1.0 and 1.00).
+    pub loose_equality: bool,
+}
+
+/// A table that changes go to.
+#[derive(Debug)]
+pub struct Target {
+    /// Tells prepared statements of different tables, and of different versions of one, apart.
+    pub id: u32,
+    pub relation: Arc<Relation>,
+    pub name: QualifiedName,
+    /// As SQL, with ONLY where the table is not partitioned.
+    pub only: String,
+    /// As SQL, without.
+    pub sql: String,
+    pub partitioned: bool,
+    pub columns: Vec<TargetColumn>,
+    /// Positions of the key in `columns`; empty without a key, and under identity FULL.
+    pub key: Vec<usize>,
+    pub full: bool,
+    /// Changes are applied in WAL order, never coalesced.
+    pub in_order: bool,
+    /// ENABLE ALWAYS or REPLICA triggers or rules fire: the whole piece keeps WAL order.
+    pub triggers: bool,
+    pub copied_at: Lsn,
+    pub left_at: Option<Lsn>,
+}
+
+impl Target {
+    /// Is the change that commits at `commit_lsn` ours?
+    pub fn wants(&self, commit_lsn: Lsn) -> bool {
+        commit_lsn >= self.copied_at && self.left_at.is_none_or(|left| commit_lsn < left)
+    }
+
+    /// Positions of the columns that an INSERT writes.
+    pub fn written(&self) -> impl Iterator<Item = usize> {
+        self.columns.iter().enumerate().filter(|(_, column)| column.written).map(|(index, _)| index)
+    }
+}
+
+const TABLE: &str = "
+SELECT c.oid, c.relkind::text,
+       EXISTS (SELECT FROM pg_catalog.pg_trigger g
+               WHERE g.tgenabled IN ('A', 'R')
+                 AND g.tgrelid IN (SELECT c.oid UNION ALL SELECT relid FROM pg_catalog.pg_partition_tree(c.oid)))
+       OR EXISTS (SELECT FROM pg_catalog.pg_rewrite w WHERE w.ev_class = c.oid AND w.ev_enabled IN ('A', 'R'))
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'f')";
+
+/// Types down to the base of a domain; `checked` when a domain on the way has a CHECK.
+const COLUMNS: &str = "
+WITH RECURSIVE base AS (
+    SELECT a.attnum, t.oid, t.typtype, t.typbasetype, a.attcollation, false AS checked,
+           CASE WHEN a.atttypmod >= 0 THEN a.atttypmod ELSE -1 END AS typmod
+    FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+    WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
+  UNION ALL
+    SELECT b.attnum, t.oid, t.typtype, t.typbasetype, b.attcollation,
+           b.checked OR EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.contypid = b.oid AND k.contype = 'c'), b.typmod
+    FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.typbasetype WHERE b.typtype = 'd'
+)
+SELECT a.attname, n.nspname, t.typname, a.attgenerated <> '', a.attidentity = 'a',
+       b.oid, b.typtype::text, b.checked OR EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.contypid = t.oid AND k.contype = 'c'),
+       coalesce(l.collisdeterministic, true), b.typmod,
+       NOT EXISTS (
+           WITH RECURSIVE part AS (
+               SELECT b.oid
+             UNION
+               SELECT n.oid FROM part JOIN pg_catalog.pg_type x ON x.oid = part.oid
+               CROSS JOIN LATERAL (
+                   SELECT x.typelem WHERE x.typelem <> 0 AND x.typlen = -1
+                   UNION ALL SELECT x.typbasetype WHERE x.typtype = 'd'
+                   UNION ALL SELECT f.atttypid FROM pg_catalog.pg_attribute f
+                             WHERE f.attrelid = x.typrelid AND x.typtype = 'c' AND f.attnum > 0 AND NOT f.attisdropped) AS n (oid)
+           )
+           SELECT FROM part JOIN pg_catalog.pg_type x ON x.oid = part.oid
+           WHERE x.typtype IN ('b', 'p') AND NOT (x.typelem <> 0 AND x.typlen = -1)
+             AND NOT EXISTS (SELECT FROM pg_catalog.pg_opclass o JOIN pg_catalog.pg_am m ON m.oid = o.opcmethod
+                             WHERE o.opcdefault AND m.amname IN ('btree', 'hash') AND
+                               (o.opcintype = x.oid OR EXISTS (SELECT FROM pg_catalog.pg_cast s WHERE s.castsource = x.oid
+                                  AND s.casttarget = o.opcintype AND s.castmethod = 'b' AND s.castcontext = 'i')))),
+       coalesce((SELECT pg_catalog.format('OPERATOR(%I.%s)', on_.nspname, p.oprname)
+                 FROM pg_catalog.pg_opclass o JOIN pg_catalog.pg_am m ON m.oid = o.opcmethod
+                 JOIN pg_catalog.pg_amop q ON q.amopfamily = o.opcfamily AND q.amoplefttype = o.opcintype AND q.amoprighttype = o.opcintype
+                  AND q.amopstrategy = CASE m.amname WHEN 'btree' THEN 3 ELSE 1 END
+                 JOIN pg_catalog.pg_operator p ON p.oid = q.amopopr JOIN pg_catalog.pg_namespace on_ ON on_.oid = p.oprnamespace
+                 WHERE o.opcdefault AND m.amname IN ('btree', 'hash') AND o.opcintype = b.oid
+                 ORDER BY m.amname LIMIT 1), 'OPERATOR(pg_catalog.=)')
+FROM pg_catalog.pg_attribute a
+JOIN base b ON b.attnum = a.attnum AND b.typtype <> 'd'
+JOIN pg_catalog.pg_type t ON t.oid = a.atttypid JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+LEFT JOIN pg_catalog.pg_collation l ON l.oid = b.attcollation
+WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
+
+/// Types whose equality is that of their text, as long as the text is the type's own output: bool, bytea, "char", name, int8, int2,
+/// int4, text, oid, xid, cid, macaddr, varchar, date, timestamp, timestamptz, uuid, pg_lsn, macaddr8, xid8.
+const BYTEWISE: [u32; 20] =
+    [16, 17, 18, 19, 20, 21, 23, 25, 26, 28, 29, 829, 1043, 1082, 1114, 1184, 2950, 3220, 774, 5069];
+const BPCHAR: u32 = 1042;
+const INTEGERS: [u32; 4] = [20, 21, 23, 26];
+const STRINGS: [u32; 3] = [25, 1043, 19];
+
+fn bytewise(column: &RelationColumn, base: u32, typtype: &str, deterministic: bool, modifier: i32) -> bool {
+    let source = column.type_id;
+    if typtype == "e" {
+        return true;
+    }
+    if base == BPCHAR {
+        return deterministic && source == BPCHAR && modifier > 0 && column.type_modifier == modifier;
+    }
+    // Strings keep every byte of what they are given; the others read several spellings as one value, so the source's own
+    // output has to be canonical.
+    BYTEWISE.contains(&base)
+        && deterministic
+        && (source == base
+            || STRINGS.contains(&base)
+            || INTEGERS.contains(&base) && INTEGERS.contains(&source))
+}
+
+/// Looks the relation up in the target by schema and name; `replica`: ordinary triggers and foreign keys don't fire.
+pub async fn resolve(
+    client: &Client,
+    relation: &Arc<Relation>,
+    id: u32,
+    replica: bool,
+    copied_at: Lsn,
+    left_at: Option<Lsn>,
+) -> Result<Target> {
+    let name = &relation.name;
+    let Some(table) = client.query_opt(TABLE, &[&name.schema, &name.name]).await? else {
+        return Err(Error::stop("TABLE_MISSING", format!("table {name} does not exist on the target")).hint(format!(
+            "create it there as it is on the source; the run goes on by itself: pg_dump --schema-only --table='{name}' \
+             SOURCE | psql TARGET"
+        )));
+    };
+    let (oid, kind, triggers): (u32, String, bool) = (table.get(0), table.get(1), table.get(2));
+    let found = client.query(COLUMNS, &[&oid]).await?;
+    let full = relation.identity == ReplicaIdentity::Full;
+    let mut columns = Vec::with_capacity(relation.columns.len());
+    let mut key = Vec::new();
+    let mut keys_bytewise = true;
+    let mut domain_checks = false;
+    for column in &relation.columns {
+        let Some(row) = found.iter().find(|row| row.get::<_, &str>(0) == column.name) else {
+            return Err(missing_column(client, name, column).await);
+        };
+        let base: u32 = row.get(5);
+        let loose = !bytewise(column, base, row.get(6), row.get(8), row.get(9));
+        if column.key && !full {
+            key.push(columns.len());
+            keys_bytewise &= !loose;
+        }
+        domain_checks |= row.get::<_, bool>(7);
+        columns.push(TargetColumn {
+            ident: quote_ident(&column.name),
+            cast: format!("{}.{}", quote_ident(row.get(1)), quote_ident(row.get(2))),
+            written: !row.get::<_, bool>(3),
+            identity_always: row.get(4),
+            compare_text: !row.get::<_, bool>(10),
+            equals: row.get(11),
+            loose_equality: loose,
+        });
+    }
+    let partitioned = kind == "p";
+    let sql = name.to_string();
+    Ok(Target {
+        id,
+        relation: relation.clone(),
+        name: name.clone(),
+        only: if partitioned { sql.clone() } else { format!("ONLY {sql}") },
+        sql,
+        partitioned,
+        in_order: !replica || full || triggers || domain_checks || !keys_bytewise,
+        columns,
+        key,
+        full,
+        triggers: triggers || !replica,
+        copied_at,
+        left_at,
+    })
+}
+
+async fn missing_column(client: &Client, table: &QualifiedName, column: &RelationColumn) -> Error {
+    // Built-in types have the same OID everywhere; the name of another one is not in the stream's Relation message.
+    let built_in = column.type_id < 16384;
+    let formatted = match client
+        .query_one("SELECT pg_catalog.format_type($1, $2)", &[&column.type_id, &column.type_modifier])
+        .await
+    {
+        Ok(row) if built_in => row.get::<_, Option<String>>(0).unwrap_or_default(),
+        _ => "<its type on the source>".to_owned(),
+    };
+    Error::stop(
+        "COLUMN_MISSING",
+        format!("column {} of table {table} does not exist on the target", quote_ident(&column.name)),
+    )
+    .hint(format!(
+        "run on the target: ALTER TABLE {table} ADD COLUMN {} {formatted}; the run then goes on by itself",
+        quote_ident(&column.name)
+    ))
+}

@@ -1,0 +1,32 @@
+//! Schema `walferry` in the target: everything a run knows, so that any host can go on with it from the two databases alone.
+//!
+//! ```text
+//! runs       one row a run: mode, step, slot, settings, what the running process last said
+//! tables     what the run feeds: state, copied-at and left-at positions
+//! progress   append-only; each target transaction that applies changes adds the next row (see `progress`)
+//! post_data  what pg_dump puts after the data: indexes, constraints, triggers; done or not
+//! requests   control: verify, cutover and refresh ask the running process through here
+//! skips      source transactions that an operator told the run to leave out
+//! steps      when each step began and ended
+//! ```
+//!
+//! Every access goes through this folder; one writer per fact: only the process that holds the run's advisory lock writes `runs`,
+//! `tables` and `progress`.
+
+mod ddl;
+mod lock;
+mod progress;
+mod request;
+mod run;
+mod skip;
+mod step;
+mod table;
+
+pub use ddl::{ensure, exists, remove_if_unused};
+pub use lock::{Holder, holder, try_lock};
+pub use progress::{Counters, FENCED, Progress, fenced};
+pub use request::{Request, RequestKind, RequestState};
+pub use run::{CutoverState, Live, Mode, Run, SourceIdentity, StatusError};
+pub use skip::{Skips, ask_to_skip};
+pub use step::{Step, StepTime};
+pub use table::{RunTable, TableState};

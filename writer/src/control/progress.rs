@@ -1,0 +1,146 @@
+//! Progress: how far the target has come, committed with the rows it covers.
+//!
+//! Append-only. Every target transaction that applies changes inserts the row `seq + 1` of its run; the primary key (run, seq) is
+//! the fence: of two processes that would both apply the next transaction, one waits for the other's commit and then fails with
+//! 23505. Nothing is updated in place, so a snapshot held for hours on the target doesn't make the newest row slower to find.
+//! Old rows are pruned in the background (docs/decisions/0002-progress.md).
+
+use pg::{Error, Lsn, Result};
+use serde::{Deserialize, Serialize};
+use tokio_postgres::Client;
+
+/// What was applied over the whole life of a run. Counts source events, before any coalescing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Counters {
+    pub inserted: i64,
+    pub updated: i64,
+    pub deleted: i64,
+    /// A TRUNCATE of three tables counts three.
+    pub truncated: i64,
+    pub transactions: i64,
+    /// Updates and deletes that found no row.
+    pub missing: i64,
+    /// Inserts that met their key.
+    pub overwritten: i64,
+    /// Changes left out by `walferry skip`.
+    pub skipped: i64,
+}
+
+impl Counters {
+    pub fn add(&mut self, more: &Counters) {
+        self.inserted += more.inserted;
+        self.updated += more.updated;
+        self.deleted += more.deleted;
+        self.truncated += more.truncated;
+        self.transactions += more.transactions;
+        self.missing += more.missing;
+        self.overwritten += more.overwritten;
+        self.skipped += more.skipped;
+    }
+
+    /// Row changes and truncated tables.
+    #[must_use]
+    pub fn changes(&self) -> i64 {
+        self.inserted + self.updated + self.deleted + self.truncated
+    }
+}
+
+/// The newest row of `walferry.progress` of one run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Progress {
+    pub seq: i64,
+    /// Counts the starts of the run.
+    pub epoch: i64,
+    /// End LSN of the last applied transaction, or a later idle position.
+    pub end_lsn: Lsn,
+    pub counters: Counters,
+}
+
+impl Progress {
+    pub async fn read(client: &Client, run: &str) -> Result<Option<Progress>> {
+        let row = client
+            .query_opt(
+                "SELECT seq, epoch, end_lsn::text, inserted, updated, deleted, truncated, transactions, missing, \
+                        overwritten, skipped \
+                 FROM walferry.progress WHERE run = $1 ORDER BY seq DESC LIMIT 1",
+                &[&run],
+            )
+            .await?;
+        row.map(|row| {
+            Ok(Progress {
+                seq: row.get(0),
+                epoch: row.get(1),
+                end_lsn: super::run::lsn(row.get(2))?,
+                counters: Counters {
+                    inserted: row.get(3),
+                    updated: row.get(4),
+                    deleted: row.get(5),
+                    truncated: row.get(6),
+                    transactions: row.get(7),
+                    missing: row.get(8),
+                    overwritten: row.get(9),
+                    skipped: row.get(10),
+                },
+            })
+        })
+        .transpose()
+    }
+
+    /// The statement that appends `self`.
+    #[must_use]
+    pub fn insert_sql(&self, run: &str) -> String {
+        let c = &self.counters;
+        format!(
+            "INSERT INTO walferry.progress (run, seq, epoch, end_lsn, inserted, updated, deleted, truncated, transactions, \
+             missing, overwritten, skipped) VALUES ({}, {}, {}, '{}', {}, {}, {}, {}, {}, {}, {}, {})",
+            pg::quote_literal(run),
+            self.seq,
+            self.epoch,
+            self.end_lsn,
+            c.inserted,
+            c.updated,
+            c.deleted,
+            c.truncated,
+            c.transactions,
+            c.missing,
+            c.overwritten,
+            c.skipped
+        )
+    }
+
+    /// Appends a row with `synchronous_commit = on`: when this returns, everything committed before in the target is on disk.
+    pub async fn append_flushed(&self, client: &Client, run: &str) -> Result<()> {
+        client
+            .batch_execute(&format!(
+                "BEGIN; SET LOCAL synchronous_commit = on; {}; COMMIT",
+                self.insert_sql(run)
+            ))
+            .await
+            .map_err(|error| fenced(Error::from(error), run))
+    }
+
+    /// Removes rows that are no longer the newest, from `from` on (what was pruned before is not visited again).
+    pub async fn prune(client: &Client, run: &str, from: i64, before: i64) -> Result<()> {
+        client
+            .execute(
+                "DELETE FROM walferry.progress WHERE run = $1 AND seq >= $2 AND seq < $3",
+                &[&run, &from, &before],
+            )
+            .await?;
+        Ok(())
+    }
+}
+
+/// Code of the error for a progress row that was there already.
+pub const FENCED: &str = "FENCED";
+
+/// A unique violation on the progress key: another transaction has gone on from where this one started. It may be this process's own
+/// one of before, whose COMMIT was not answered, so the next step is to read progress again, which also tells whether the epoch is
+/// still ours.
+#[must_use]
+pub fn fenced(error: Error, run: &str) -> Error {
+    if error.is(pg::sqlstate::UNIQUE_VIOLATION) && error.constraint() == Some("progress_pkey") {
+        return Error::connection(format!("run \"{run}\" has gone on elsewhere")).with_code(FENCED);
+    }
+    error
+}

@@ -1,0 +1,153 @@
+//! The tables of a run and where each stands.
+
+use std::fmt;
+
+use pg::{Error, Lsn, QualifiedName, Result};
+use tokio_postgres::{Client, GenericClient};
+
+/// What has happened to one table. The LSNs stand beside it in [`RunTable`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub enum TableState {
+    /// To be copied; the target's table holds nothing of ours.
+    Pending,
+    /// Some of its rows may be there: a restart empties it (only where walferry made it).
+    Copying,
+    /// All rows as of its copied-at LSN are committed.
+    Copied,
+    /// Its indexes are there too, or it was never to be copied.
+    Ready,
+    /// No longer published: changes committed before its left-at LSN are still applied.
+    Left,
+}
+
+impl TableState {
+    const NAMES: [(TableState, &'static str); 5] = [
+        (TableState::Pending, "pending"),
+        (TableState::Copying, "copying"),
+        (TableState::Copied, "copied"),
+        (TableState::Ready, "ready"),
+        (TableState::Left, "left"),
+    ];
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        Self::NAMES.iter().find(|(state, _)| *state == self).map_or("", |(_, name)| name)
+    }
+
+    pub fn parse(text: &str) -> Result<TableState> {
+        Self::NAMES.iter().find(|(_, name)| *name == text).map(|(state, _)| *state).ok_or_else(|| {
+            Error::refuse("RUN_UNREADABLE", format!("unknown table state \"{text}\" in walferry.tables"))
+        })
+    }
+}
+
+impl fmt::Display for TableState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One row of `walferry.tables`.
+#[derive(Clone, Debug)]
+pub struct RunTable {
+    pub name: QualifiedName,
+    pub state: TableState,
+    /// A change is applied iff its commit LSN is at or past this.
+    pub copied_at: Option<Lsn>,
+    pub left_at: Option<Lsn>,
+    pub rows: i64,
+    pub bytes: i64,
+    /// Made by walferry: may be emptied when a copy has to start over.
+    pub created: bool,
+    /// The `TableSpec` it was copied by, as JSON.
+    pub spec: serde_json::Value,
+}
+
+impl RunTable {
+    pub async fn all(client: &Client, run: &str) -> Result<Vec<RunTable>> {
+        let rows = client
+            .query(
+                "SELECT schema, name, state, copied_at_lsn::text, left_at_lsn::text, rows, bytes, created, spec \
+                 FROM walferry.tables WHERE run = $1 ORDER BY schema, name",
+                &[&run],
+            )
+            .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(RunTable {
+                    name: QualifiedName::new(row.get::<_, String>(0), row.get::<_, String>(1)),
+                    state: TableState::parse(row.get(2))?,
+                    copied_at: super::run::lsn_opt(row.get(3))?,
+                    left_at: super::run::lsn_opt(row.get(4))?,
+                    rows: row.get(5),
+                    bytes: row.get(6),
+                    created: row.get(7),
+                    spec: row.get(8),
+                })
+            })
+            .collect()
+    }
+
+    /// Writes the row as it is, over an older one of the same name.
+    pub async fn store(&self, client: &impl GenericClient, run: &str) -> Result<()> {
+        client
+            .execute(
+                "INSERT INTO walferry.tables (run, schema, name, state, copied_at_lsn, left_at_lsn, rows, bytes, created, spec) \
+                 VALUES ($1, $2, $3, $4, $5::text::pg_catalog.pg_lsn, $6::text::pg_catalog.pg_lsn, $7, $8, $9, $10) \
+                 ON CONFLICT (run, schema, name) DO UPDATE SET state = excluded.state, \
+                   copied_at_lsn = excluded.copied_at_lsn, left_at_lsn = excluded.left_at_lsn, rows = excluded.rows, \
+                   bytes = excluded.bytes, created = excluded.created, spec = excluded.spec",
+                &[
+                    &run,
+                    &self.name.schema,
+                    &self.name.name,
+                    &self.state.as_str(),
+                    &self.copied_at.map(|lsn| lsn.to_string()),
+                    &self.left_at.map(|lsn| lsn.to_string()),
+                    &self.rows,
+                    &self.bytes,
+                    &self.created,
+                    &self.spec,
+                ],
+            )
+            .await?;
+        Ok(())
+    }
+
+    pub async fn set_state(
+        client: &impl GenericClient,
+        run: &str,
+        name: &QualifiedName,
+        state: TableState,
+    ) -> Result<()> {
+        client
+            .execute(
+                "UPDATE walferry.tables SET state = $4 WHERE run = $1 AND schema = $2 AND name = $3",
+                &[&run, &name.schema, &name.name, &state.as_str()],
+            )
+            .await?;
+        Ok(())
+    }
+
+    /// The statement that goes into the transaction which makes the table's last rows visible.
+    #[must_use]
+    pub fn copied_sql(run: &str, name: &QualifiedName, copied_at: Lsn, rows: u64, bytes: u64) -> String {
+        format!(
+            "UPDATE walferry.tables SET state = 'copied', copied_at_lsn = '{copied_at}', rows = {rows}, bytes = {bytes} \
+             WHERE run = {} AND schema = {} AND name = {}",
+            pg::quote_literal(run),
+            pg::quote_literal(&name.schema),
+            pg::quote_literal(&name.name)
+        )
+    }
+
+    pub async fn forget(client: &impl GenericClient, run: &str, name: &QualifiedName) -> Result<()> {
+        client
+            .execute(
+                "DELETE FROM walferry.tables WHERE run = $1 AND schema = $2 AND name = $3",
+                &[&run, &name.schema, &name.name],
+            )
+            .await?;
+        Ok(())
+    }
+}
