@@ -19,7 +19,7 @@ INSERT INTO devices (service_tag, device_name, device_type_id, model, ip_address
                      tags, attributes, first_seen)
 SELECT 'SN' || lpad(upper(to_hex(n)), 6, '0'), 'host-' || n || '.example.net', 1 + n % 12,
        (ARRAY['PowerEdge R750', 'PowerVault ME5', 'S5232F-ON', 'MX7000'])[1 + n % 4],
-       '10.0.0.0'::inet + n, (enum_range(NULL::health))[1 + (n * n) % 4],
+       '10.0.0.0'::inet + n, (enum_range(NULL::health))[1 + (n % 4) * (n % 4) % 4],
        CASE WHEN n % 10 > 0 THEN place.ids[1 + n % 40] END,
        CASE n % 3 WHEN 0 THEN '{}' WHEN 1 THEN ARRAY['rack', 'é, "quoted"'] ELSE ARRAY[NULL, 'NULL'] END,
        jsonb_build_object('cores', 8 * (1 + n % 8), 'bios', '2.' || n % 20, 'nics', jsonb_build_array('nic' || n, null)),

@@ -140,7 +140,7 @@ async fn a_long_row_is_passed_on_as_it_arrives() {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
         running.wait_exit().await.expect_code(0);
-        assert!(peak < 50_000_000, "{peak} bytes with rows of 60 MB");
+        assert!((1..50_000_000).contains(&peak), "{peak} bytes with rows of 60 MB");
         oracle::expect_same(&source.uri("app"), &target.uri("app")).await;
         target.sql("app", "DROP TABLE t").await;
     }

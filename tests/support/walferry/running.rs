@@ -126,11 +126,12 @@ impl Running {
         }
     }
 
-    /// The most memory the process has held so far, in bytes.
+    /// The most memory the process has held so far, in bytes; 0 once it has ended (a process that was not waited for yet has a status
+    /// without memory).
     pub fn peak_memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id)).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
-        let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("the process is running");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("0");
+        let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number of kB");
         kilobytes * 1024
     }
 
