@@ -9,6 +9,7 @@ pub mod carrier;
 pub mod change;
 pub mod copy;
 pub mod direct;
+pub mod envelope;
 pub mod facts;
 pub mod finding;
 pub mod report;

@@ -1,0 +1,27 @@
+//! Header names.
+
+/// `<commit LSN>,<index>`, as in `16/B374D848,3`.
+pub const POSITION: &str = "walferry.position";
+/// The reader's epoch, decimal.
+pub const EPOCH: &str = "walferry.epoch";
+/// JSON array of the columns whose value was not sent (unchanged TOAST).
+pub const UNCHANGED: &str = "walferry.unchanged";
+/// END: `<end LSN>`, what progress stores.
+pub const END: &str = "walferry.end";
+/// BEGIN and END: commit time, microseconds since 1970, decimal. Heartbeats have none.
+pub const COMMITTED_AT: &str = "walferry.committed_at";
+/// BEGIN, END, heartbeat: the source's system identifier.
+pub const SYSTEM: &str = "walferry.system";
+/// BEGIN, END, heartbeat: the run's id.
+pub const RUN: &str = "walferry.run";
+/// Truncate: `<how many tables>` and the flags `cascade`, `restart_identity`, joined by commas. The events of one TRUNCATE follow each other.
+pub const TRUNCATE: &str = "walferry.truncate";
+/// On the delete (and tombstone) that a key change makes: the new key.
+pub const NEW_KEY: &str = "__debezium.newkey";
+/// On the create that a key change makes: the old key.
+pub const OLD_KEY: &str = "__debezium.oldkey";
+
+pub const CONTEXT_CONNECTOR_LOGICAL_NAME: &str = "__debezium.context.connectorLogicalName";
+pub const CONTEXT_TASK_ID: &str = "__debezium.context.taskId";
+pub const CONTEXT_CONNECTOR_NAME: &str = "__debezium.context.connectorName";
+pub const CONTEXT_RUN_ID: &str = "__debezium.context.runId";
