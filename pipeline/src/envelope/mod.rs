@@ -17,6 +17,7 @@
 //! 3. END carries what a writer's progress needs (end LSN), so the topics alone are enough to resume.
 
 mod decoded;
+mod decoder;
 mod encoder;
 pub mod header;
 mod json;
@@ -29,6 +30,7 @@ mod types;
 mod value;
 
 pub use decoded::{Decoded, End, LogicalMessage, Marker, Moved, Origin, Place, Record, RowEvent};
+pub use decoder::{Decoder, Dialect};
 pub use encoder::{Encoder, Snapshot, SnapshotMark};
 pub use message::{Message, Position};
 pub use options::{Binary, Decimal, Hstore, Interval, Options, TimePrecision, Values};

@@ -14,6 +14,10 @@ pub(super) fn unix_micros(time: PgTimestamp) -> i64 {
     time.0.saturating_add(POSTGRES_EPOCH)
 }
 
+pub(super) fn from_unix_micros(micros: i64) -> PgTimestamp {
+    PgTimestamp(micros.saturating_sub(POSTGRES_EPOCH))
+}
+
 /// The parts of `source` around the table's.
 #[derive(Default)]
 pub(super) struct Source {

@@ -1,6 +1,7 @@
 //! What the catalogue says about a table's columns: Relation messages carry OIDs only, and of a domain, an enum or an extension's type
 //! the OID means nothing elsewhere.
 
+use crate::change::ReplicaIdentity;
 use pg::QualifiedName;
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +12,7 @@ pub struct TableTypes {
     /// Columns of the message key, in the order of their index: the primary key, else the replica identity index, else a unique index over NOT NULL
     /// columns. Empty: none of them.
     pub key: Vec<String>,
+    pub identity: ReplicaIdentity,
     /// In attnum order.
     pub columns: Vec<ColumnType>,
 }
@@ -26,6 +28,8 @@ impl TableTypes {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ColumnType {
     pub name: String,
+    /// OID of the column's own type: a domain's, an array's.
+    pub type_oid: u32,
     pub kind: Kind,
     /// `pg_type.typname` of the base type (for an array, of its element's base type).
     pub base_name: String,

@@ -1,15 +1,21 @@
 //! One value as JSON.
 
+mod base64;
 mod postgres;
+
+use std::borrow::Cow;
 
 use pg::{Error, Result};
 
 use super::json;
+use super::json::read::Value;
 use super::options::{Options, Values};
 use super::types::ColumnType;
 use crate::change::{Column, RelationColumn};
 
-pub(super) use postgres::Plain;
+use postgres::Plain;
+
+pub(super) use base64::{read as from_base64, write as base64};
 
 /// OID of bytea.
 const BYTEA: u32 = 17;
@@ -47,13 +53,23 @@ impl Codec {
         Ok(())
     }
 
+    /// The text that was written as `value`; None: NULL.
+    ///
+    /// # Errors
+    /// What is wrong with it, without the value.
+    pub(super) fn read<'v>(&self, value: &'v Value<'_>) -> Result<Option<Cow<'v, [u8]>>, &'static str> {
+        match self {
+            Codec::Plain(_) => Plain::read(value),
+        }
+    }
+
     /// The JSON that stands for a value that was not sent.
     pub(super) fn placeholder(&self, column: &RelationColumn, unavailable: &str) -> Vec<u8> {
         let mut out = Vec::new();
         match self {
             Codec::Plain(_) if column.type_id == BYTEA => {
                 out.push(b'"');
-                base64(&mut out, unavailable.as_bytes());
+                base64::write(&mut out, unavailable.as_bytes());
                 out.push(b'"');
             }
             Codec::Plain(_) => json::string(&mut out, unavailable.as_bytes()),
@@ -62,44 +78,18 @@ impl Codec {
     }
 }
 
-/// Appends standard base64 with padding.
-pub(super) fn base64(out: &mut Vec<u8>, bytes: &[u8]) {
-    base64_with(out, bytes, *b"+/");
-}
-
-/// Appends base64; `last` are the digits 62 and 63.
-pub(super) fn base64_with(out: &mut Vec<u8>, bytes: &[u8], last: [u8; 2]) {
-    let digit = |value: u32| match (value & 63) as u8 {
-        value @ 0..26 => b'A' + value,
-        value @ 26..52 => b'a' + value - 26,
-        value @ 52..62 => b'0' + value - 52,
-        62 => last[0],
-        _ => last[1],
-    };
-    for chunk in bytes.chunks(3) {
-        let group =
-            chunk.iter().fold(0, |group, byte| group << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
-        for place in 0..4 {
-            out.push(if place <= chunk.len() { digit(group >> (18 - 6 * place)) } else { b'=' });
+/// `value` is what stands for a value that was not sent, in any of its forms.
+pub(super) fn is_unavailable(value: &Value<'_>, unavailable: &str) -> bool {
+    match value {
+        Value::String(text) => {
+            let mut encoded = Vec::new();
+            base64::write(&mut encoded, unavailable.as_bytes());
+            text == unavailable || text.as_bytes() == encoded
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_is_padded() {
-        for (bytes, expected) in
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("hello", "aGVsbG8=")]
-        {
-            let mut out = Vec::new();
-            base64(&mut out, bytes.as_bytes());
-            assert_eq!(out, expected.as_bytes());
+        Value::Array(elements) => matches!(&elements[..], [element] if is_unavailable(element, unavailable)),
+        Value::Object(members) => {
+            matches!(&members[..], [(name, value)] if name == unavailable && is_unavailable(value, unavailable))
         }
-        let mut out = Vec::new();
-        base64_with(&mut out, &[0xfb, 0xff], *b"-_");
-        assert_eq!(out, b"-_8=");
+        _ => false,
     }
 }

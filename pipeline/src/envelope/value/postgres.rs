@@ -1,6 +1,9 @@
 //! `values = "postgres"`: JSON's own kinds where they lose nothing, PostgreSQL's text everywhere else.
 
+use std::borrow::Cow;
+
 use crate::envelope::json;
+use crate::envelope::json::read::Value;
 
 /// The kind of JSON that a column's values are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,5 +34,17 @@ impl Plain {
             Plain::Integer | Plain::Float if json::is_number(text) => out.extend_from_slice(text),
             _ => json::string(out, text),
         }
+    }
+
+    /// The text that was written as `value`; None: NULL. By the JSON alone: every kind has one text.
+    pub(super) fn read<'v>(value: &'v Value<'_>) -> Result<Option<Cow<'v, [u8]>>, &'static str> {
+        Ok(Some(Cow::Borrowed(match value {
+            Value::Null => return Ok(None),
+            Value::Bool(true) => b"t",
+            Value::Bool(false) => b"f",
+            Value::Number(text) => text.as_bytes(),
+            Value::String(text) => text.as_bytes(),
+            Value::Array(_) | Value::Object(_) => return Err("neither a string nor a number nor a boolean"),
+        })))
     }
 }

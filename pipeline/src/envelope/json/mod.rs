@@ -1,5 +1,7 @@
 //! JSON written straight into a buffer, escaped as Jackson does it (Kafka Connect's JsonConverter): only what must be.
 
+pub(super) mod read;
+
 /// Appends `text` as a JSON string. Bytes that are no UTF-8 become U+FFFD (client_encoding is UTF8, so the server sends none).
 pub(super) fn string(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');

@@ -1,0 +1,106 @@
+//! Versions of tables as the messages show them: an object's names, in order.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use pg::{QualifiedName, Result};
+
+use super::malformed;
+use crate::change::{Relation, RelationColumn, RelationId, ReplicaIdentity};
+use crate::envelope::options::Options;
+use crate::envelope::types::TableTypes;
+use crate::envelope::value::Codec;
+
+/// A table as its last messages show it.
+pub(super) struct Table {
+    pub(super) relation: Arc<Relation>,
+    pub(super) codecs: Vec<Codec>,
+    /// Made before the last description.
+    stale: bool,
+    /// The message key's columns that `relation` was made with.
+    key: Vec<String>,
+}
+
+#[derive(Default)]
+pub(super) struct Tables {
+    /// By topic; several tables may share one.
+    by_name: HashMap<QualifiedName, Table>,
+    /// OIDs given out: the source's are not in the events.
+    ids: HashMap<QualifiedName, RelationId>,
+}
+
+impl Tables {
+    pub(super) fn forget(&mut self) {
+        self.by_name.values_mut().for_each(|table| table.stale = true);
+    }
+
+    /// The table as it was last seen, whatever its columns.
+    pub(super) fn last(&self, name: &QualifiedName) -> Option<&Table> {
+        self.by_name.get(name).filter(|table| !table.stale)
+    }
+
+    /// The version of `name` that has these columns and this key; made if it is new.
+    pub(super) fn get<'n>(
+        &mut self,
+        options: &Options,
+        types: Option<&TableTypes>,
+        name: &QualifiedName,
+        columns: impl ExactSizeIterator<Item = &'n str> + Clone,
+        key: Option<&[String]>,
+    ) -> Result<&Table> {
+        let known = self.by_name.get(name).is_some_and(|table| {
+            !table.stale
+                && key.is_none_or(|key| table.key == key)
+                && table.relation.columns.len() == columns.len()
+                && table.relation.columns.iter().map(|column| &column.name[..]).eq(columns.clone())
+        });
+        if !known {
+            let next = RelationId(self.ids.len() as u32 + 1);
+            let id = *self.ids.entry(name.clone()).or_insert(next);
+            let earlier = self.by_name.remove(name).map(|table| table.key);
+            let key = match key {
+                Some(key) => key.to_vec(),
+                None => earlier.or_else(|| types.map(|types| types.key.clone())).unwrap_or_default(),
+            };
+            let table = make(options, types, name, id, columns, key)?;
+            self.by_name.insert(name.clone(), table);
+        }
+        Ok(&self.by_name[name])
+    }
+}
+
+fn make<'n>(
+    options: &Options,
+    types: Option<&TableTypes>,
+    name: &QualifiedName,
+    id: RelationId,
+    columns: impl Iterator<Item = &'n str>,
+    key: Vec<String>,
+) -> Result<Table> {
+    let identity = match types {
+        Some(types) => types.identity,
+        None if key.is_empty() => ReplicaIdentity::Full,
+        None => ReplicaIdentity::Default,
+    };
+    let mut codecs = Vec::new();
+    let columns = columns
+        .map(|column| {
+            let described = types.and_then(|types| types.column(column));
+            let column = RelationColumn {
+                name: column.to_owned(),
+                type_id: described.map_or(0, |column| column.type_oid),
+                type_modifier: described.map_or(-1, |column| column.type_modifier),
+                key: identity == ReplicaIdentity::Full || key.iter().any(|key| key == column),
+            };
+            codecs.push(Codec::new(options, &column, described));
+            column
+        })
+        .collect::<Vec<RelationColumn>>();
+    let mut names: Vec<&str> = columns.iter().map(|column| &column.name[..]).collect();
+    names.sort_unstable();
+    if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(malformed(format!("column \"{}\" twice", twice[0])));
+    }
+    let relation = Arc::new(Relation { id, name: name.clone(), identity, columns });
+    Ok(Table { relation, codecs, stale: false, key })
+}
