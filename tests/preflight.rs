@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::support::walferry::Output;
-use crate::support::{Postgres, Walferry, postgres};
+use crate::support::{Postgres, Walferry, oracle, postgres};
 
 const CANARY: &str = "canary-kJ8x-password";
 
@@ -404,6 +404,36 @@ async fn a_long_transaction_is_named_with_its_age() {
     assert!(long["detail"].as_str().unwrap().contains(&format!("pid {pid}")), "{long}");
     assert!(fix(long).contains(&format!("pg_terminate_backend({pid})")));
     assert_eq!(found.code, 0);
+}
+
+#[tokio::test]
+async fn a_table_that_is_locked_is_named_with_its_holder_and_waited_for() {
+    for major in [10, 18] {
+        let (source, target) = tokio::join!(Postgres::start(major), Postgres::start(15));
+        source.sql("postgres", "CREATE TABLE free (id int PRIMARY KEY); CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)").await;
+        let holder = source.connect("postgres").await;
+        holder.batch_execute("BEGIN; LOCK TABLE t").await.unwrap();
+        let pid: i32 = holder.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+        let walferry = Walferry::new(&source.uri("postgres"), &target.uri("postgres"));
+        let found = check(&walferry, &[]).await;
+        let locked = found.get("warning", "source", "TABLES_LOCKED");
+        let detail = locked["detail"].as_str().unwrap();
+        assert!(detail.contains("public.t") && detail.contains(&format!("pid {pid}")), "{locked}");
+        assert!(!detail.contains("free"), "{locked}");
+        assert!(fix(locked).contains(&format!("pg_terminate_backend({pid})")));
+        assert_eq!(found.code, 0);
+        // A run says who is in the way, and goes on when the way is free.
+        let mut running = walferry.command("migrate").spawn();
+        running.wait_for_stderr("1 table(s) are locked").await;
+        let who = format!("pid {pid}");
+        running.wait_for("who is in the way", |status| status.0["waiting"].to_string().contains(&who)).await;
+        running.wait_for_stderr(&format!("the publication waits for locks on the source: {who}")).await;
+        holder.batch_execute("COMMIT").await.unwrap();
+        running.wait_for_step("live").await;
+        running.sigterm();
+        running.wait_exit().await.expect_code(143);
+        oracle::expect_same(&source.uri("postgres"), &target.uri("postgres")).await;
+    }
 }
 
 #[tokio::test]

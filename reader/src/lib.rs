@@ -8,3 +8,4 @@ pub mod replication;
 pub mod slot;
 pub mod snapshot;
 pub mod stream;
+pub mod waits;

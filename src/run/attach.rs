@@ -24,14 +24,23 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// Takes the snapshot over from the slot's connection, and every table in ACCESS SHARE mode.
-    pub async fn keep(context: &Context, exported: &ExportedSlot, tables: &[TableSpec]) -> Result<Snapshot> {
-        let keeper = Keeper::open(&context.source, &exported.snapshot, tables, &options(context)).await;
+    pub async fn keep(
+        context: &Context,
+        owner: &Owner,
+        exported: &ExportedSlot,
+        tables: &[TableSpec],
+    ) -> Result<Snapshot> {
+        let (options, blockers) = options(context);
+        let opening = Keeper::open(&context.source, &exported.snapshot, tables, &options);
+        let keeper = shown(context, owner, blockers, LOCKS_WAIT, Box::pin(opening)).await;
         Ok(Snapshot { keeper: keeper.map_err(on_source)?, lsn: exported.consistent_point })
     }
 
     /// A snapshot of its own, without a slot.
-    pub async fn plain(context: &Context, tables: &[TableSpec]) -> Result<Snapshot> {
-        let keeper = Keeper::of_now(&context.source, tables, &options(context)).await;
+    pub async fn plain(context: &Context, owner: &Owner, tables: &[TableSpec]) -> Result<Snapshot> {
+        let (options, blockers) = options(context);
+        let opening = Keeper::of_now(&context.source, tables, &options);
+        let keeper = shown(context, owner, blockers, LOCKS_WAIT, Box::pin(opening)).await;
         Ok(Snapshot { keeper: keeper.map_err(on_source)?, lsn: Lsn::ZERO })
     }
 
@@ -41,12 +50,15 @@ impl Snapshot {
     }
 }
 
-fn options(context: &Context) -> KeeperOptions {
-    KeeperOptions {
+/// And where whoever holds up the keeper's locks is told.
+fn options(context: &Context) -> (KeeperOptions, watch::Receiver<Vec<String>>) {
+    let (blockers, told) = watch::channel(Vec::new());
+    let options = KeeperOptions {
         application_name: format!("{} (keeper)", context.name),
         yield_to_ddl: context.settings.copy.yield_to_ddl,
-        reporter: context.reporter.clone(),
-    }
+        blockers,
+    };
+    (options, told)
 }
 
 /// Were the tables altered between two looks? Sizes don't matter.
@@ -85,7 +97,7 @@ pub async fn ensure(
         let (tell, blockers) = watch::channel(Vec::new());
         let creating = slot::create_temporary(&context.source, &run.name, &options, |who| told(&tell, who));
         let exported = shown(context, owner, blockers, SLOT_WAITS, creating).await?;
-        match Snapshot::keep(context, &exported, &missing).await {
+        match Snapshot::keep(context, owner, &exported, &missing).await {
             Ok(kept) if same_tables(&missing, &still_missing(context, owner, run).await?) => {
                 *snapshot = Some(kept);
                 return Ok(());
@@ -149,6 +161,8 @@ pub fn spec(table: &RunTable) -> Result<TableSpec> {
 }
 
 pub const SLOT_WAITS: &str = "the slot waits for transactions that are open on the source";
+pub const LOCKS_WAIT: &str = "the snapshot waits for locks on the source";
+pub const PUBLICATION_WAITS: &str = "the publication waits for locks on the source";
 pub const OTHERS_WAIT: &str = "sessions on the source wait for the copy's locks";
 
 /// Passes on whom the creation of a slot waits for.

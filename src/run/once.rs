@@ -129,10 +129,14 @@ async fn identity(source: &tokio_postgres::Client) -> Result<SourceIdentity> {
 }
 
 /// The tables under lock, and the snapshot of that moment. Between the look and the lock somebody may have altered them.
-async fn lock(context: &Context, mut tables: Vec<TableSpec>) -> Result<(Snapshot, Vec<TableSpec>)> {
+async fn lock(
+    context: &Context,
+    owner: &Owner,
+    mut tables: Vec<TableSpec>,
+) -> Result<(Snapshot, Vec<TableSpec>)> {
     let source = context.source_session().await?;
     for _ in 0..attach::REWRITES {
-        let snapshot = Snapshot::plain(context, &tables).await;
+        let snapshot = Snapshot::plain(context, owner, &tables).await;
         let now = catalog::selected(&source, &publication::selection(&context.settings)).await?;
         match snapshot {
             Ok(snapshot) if attach::same_tables(&tables, &now) => return Ok((snapshot, now)),
@@ -144,7 +148,7 @@ async fn lock(context: &Context, mut tables: Vec<TableSpec>) -> Result<(Snapshot
 }
 
 async fn steps(context: &Context, owner: &mut Owner, run: &Run, tables: Vec<TableSpec>) -> Result<()> {
-    let (snapshot, tables) = lock(context, tables).await?;
+    let (snapshot, tables) = lock(context, owner, tables).await?;
     let mut snapshot = Some(snapshot);
     let tables = &tables;
     let existing = context.settings.run.existing_schema;

@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use pg::{Error, Result, Session, quote_ident};
 use pipeline::TableSpec;
 use reader::catalog::{KeylessTable, PublicationState, Selection, Without, plan_own, published, selected};
+use reader::waits::tell_blockers;
+use tokio::sync::watch;
 use writer::control::Run;
 
+use super::attach;
 use super::context::Context;
 use super::owner::Owner;
 use crate::config::{Keyless, Settings};
@@ -79,7 +82,16 @@ pub async fn make(context: &Context, owner: &Owner) -> Result<Vec<String>> {
         sql += &format!("DROP PUBLICATION IF EXISTS {};", quote_ident(&name));
     }
     sql += &format!("{}; COMMIT", plan.create.join("; "));
-    admin.batch_execute(&sql).await.map_err(|error| {
+    let (tell, blockers) = watch::channel(Vec::new());
+    let application_name = format!("{} (control)", context.name);
+    let making = async {
+        tokio::select! {
+            biased;
+            made = admin.batch_execute(&sql) => made,
+            never = tell_blockers(&context.source_admin, &application_name, admin.backend_pid(), &tell) => match never {},
+        }
+    };
+    attach::shown(context, owner, blockers, attach::PUBLICATION_WAITS, making).await.map_err(|error| {
         Error::from(error)
             .context("could not create the publication")
             .hint("use a role that owns the tables and may create in the database: --source-admin")

@@ -82,7 +82,7 @@ async fn create(
         }
     };
     fail::fail_point!("slot-created");
-    let made = match Snapshot::keep(context, &exported, &published.tables).await {
+    let made = match Snapshot::keep(context, owner, &exported, &published.tables).await {
         // From here on nobody alters them; before, somebody may have.
         Ok(made) => {
             let now = publication::look(context, source, names, run.publication_own).await?;

@@ -140,6 +140,35 @@ async fn whoever_holds_a_table_that_is_to_be_read_is_named() {
     oracle::expect_same(&source.uri("app"), &target.uri("app")).await;
 }
 
+/// Who holds one table and wants another one is in a deadlock with a keeper that holds that one and waits for the first. It is the keeper
+/// that lets go.
+#[cfg(feature = "failpoints")]
+#[tokio::test]
+async fn tables_locked_in_another_order_cost_nobody_a_transaction() {
+    let (source, target) = pair(
+        "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY); INSERT INTO b VALUES (1)",
+    )
+    .await;
+    let holder = source.connect("app").await;
+    let mut running = Walferry::new(&source.uri("app"), &target.uri("app"))
+        .command("replicate")
+        .failpoint("slot-created", "1*sleep(3000)->off")
+        .spawn();
+    source.wait_until("app", SLOT_THERE, SOON).await;
+    holder
+        .batch_execute("SET application_name = 'holder'; BEGIN; LOCK TABLE b IN ACCESS EXCLUSIVE MODE; INSERT INTO b VALUES (2)")
+        .await
+        .unwrap();
+    // The keeper has waited for longer than deadlock_timeout: from here on it would be the holder that finds the deadlock, and loses.
+    running.wait_for("whom it waits for", |status| status.0["waiting"].to_string().contains("holder")).await;
+    holder.batch_execute("LOCK TABLE a IN ACCESS EXCLUSIVE MODE; INSERT INTO a VALUES (1)").await.unwrap();
+    holder.batch_execute("COMMIT").await.unwrap();
+    running.wait_for_step("live").await;
+    assert_eq!(source.value::<i64>("app", "SELECT sum(deadlocks)::int8 FROM pg_stat_database").await, 0);
+    running.wait_applied(oracle::marker(&source, "app").await).await;
+    oracle::expect_same(&source.uri("app"), &target.uri("app")).await;
+}
+
 #[cfg(feature = "failpoints")]
 const SLOT_THERE: &str =
     "SELECT EXISTS (SELECT FROM pg_replication_slots WHERE confirmed_flush_lsn IS NOT NULL)";

@@ -72,25 +72,11 @@ async fn describe(session: &Session, condition: &str, generated: &[u32]) -> Resu
             )
         }
     };
-    // The whole tree's size for a root: its own relation is empty.
     let tables = session
         .query(
             &format!(
-                "WITH RECURSIVE tree(root, oid) AS (
-                     SELECT c.oid, c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-                     WHERE c.relkind = 'p' AND {condition}
-                   UNION ALL
-                     SELECT tree.root, i.inhrelid FROM tree JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.oid
-                 ), sizes AS (
-                     SELECT tree.root AS oid, sum(pg_catalog.pg_table_size(tree.oid))::int8 AS bytes
-                     FROM tree GROUP BY 1
-                 )
-                 SELECT c.oid, n.nspname, c.relname, c.relkind = 'p', c.relreplident::text, c.relpersistence = 'p',
-                        coalesce(s.bytes, pg_catalog.pg_table_size(c.oid)),
-                        CASE WHEN c.relkind = 'r' THEN pg_catalog.pg_relation_size(c.oid) ELSE 0 END
-                            / pg_catalog.current_setting('block_size')::int8
+                "SELECT c.oid, n.nspname, c.relname, c.relkind = 'p', c.relreplident::text, c.relpersistence = 'p'
                  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-                 LEFT JOIN sizes s ON s.oid = c.oid
                  WHERE c.relkind IN ('r', 'p') AND c.relpersistence IN ('p', 'u') AND {condition}
                    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
                                    AND d.objid = c.oid AND d.deptype = 'e')
@@ -116,11 +102,12 @@ async fn describe(session: &Session, condition: &str, generated: &[u32]) -> Resu
                 "i" => ReplicaIdentity::Index,
                 _ => ReplicaIdentity::Default,
             },
-            bytes: row.get::<_, i64>(6).max(0) as u64,
-            pages: row.get::<_, i64>(7).max(0) as u64,
+            bytes: 0,
+            pages: 0,
             streamed: row.get(5),
         });
     }
+    measure(session, &mut specs).await?;
     let index: HashMap<u32, usize> = specs.iter().enumerate().map(|(at, spec)| (spec.oid, at)).collect();
     let oids: Vec<u32> = specs.iter().map(|spec| spec.oid).collect();
     let columns = session
@@ -171,4 +158,50 @@ async fn describe(session: &Session, condition: &str, generated: &[u32]) -> Resu
         }
     }
     Ok(specs)
+}
+
+/// How long the look at the sizes waits for somebody's ACCESS EXCLUSIVE lock, in milliseconds.
+const SIZES_WAIT: u32 = 500;
+
+/// Sizes, from the files; of a root the whole tree's, since its own relation is empty. Looking at a file takes a lock on the table: while
+/// somebody keeps one away from everybody, the sizes are those of the last ANALYZE.
+async fn measure(session: &Session, specs: &mut [TableSpec]) -> Result<()> {
+    let files = ("pg_catalog.pg_table_size(c.oid)", "pg_catalog.pg_relation_size(c.oid)");
+    let known = (
+        "c.relpages::int8 * block.size
+         + coalesce((SELECT t.relpages FROM pg_catalog.pg_class t WHERE t.oid = c.reltoastrelid), 0)::int8 * block.size",
+        "c.relpages::int8 * block.size",
+    );
+    session.batch_execute(&format!("SET lock_timeout = {SIZES_WAIT}")).await?;
+    let measured = sizes(session, specs, files).await;
+    session.batch_execute("SET lock_timeout = 0").await?;
+    match measured {
+        Err(error) if error.is(pg::sqlstate::LOCK_NOT_AVAILABLE) => sizes(session, specs, known).await,
+        measured => measured,
+    }
+}
+
+async fn sizes(session: &Session, specs: &mut [TableSpec], (all, main): (&str, &str)) -> Result<()> {
+    let places: HashMap<u32, usize> = specs.iter().enumerate().map(|(at, spec)| (spec.oid, at)).collect();
+    let oids: Vec<u32> = specs.iter().map(|spec| spec.oid).collect();
+    let sql = format!(
+        "WITH RECURSIVE tree (root, oid) AS (
+             SELECT oid, oid FROM pg_catalog.unnest($1::oid[]) oid
+           UNION ALL
+             SELECT tree.root, i.inhrelid FROM tree
+               JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.oid
+               JOIN pg_catalog.pg_class p ON p.oid = tree.oid AND p.relkind = 'p'
+         ), block AS (SELECT pg_catalog.current_setting('block_size')::int8 AS size)
+         SELECT tree.root, coalesce(sum({all}), 0)::int8,
+                coalesce(sum(CASE WHEN tree.oid = tree.root AND c.relkind = 'r' THEN {main} / block.size ELSE 0 END), 0)::int8
+         FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid, block
+         GROUP BY 1"
+    );
+    for row in session.query(&sql, &[&oids]).await? {
+        if let Some(&at) = places.get(&row.get::<_, u32>(0)) {
+            specs[at].bytes = row.get::<_, i64>(1).max(0) as u64;
+            specs[at].pages = row.get::<_, i64>(2).max(0) as u64;
+        }
+    }
+    Ok(())
 }

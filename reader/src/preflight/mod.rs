@@ -62,7 +62,7 @@ pub async fn inspect(params: &Params, options: &SourceOptions) -> SourceReport {
     note(found, result);
     let result = privileges::check(&session, params.user(), options, &facts, found).await;
     note(found, result);
-    let result = waits::check(&session, found).await;
+    let result = waits::check(&session, &facts, found).await;
     note(found, result);
     if options.schema {
         let result = objects::check(&session, options, &mut facts).await;

@@ -5,14 +5,13 @@
 //! copied yet is copied from a new snapshot.
 
 use std::collections::BTreeSet;
-use std::convert::Infallible;
 use std::fmt;
 
 use pg::{Params, Purpose, Result, Session};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::keeper::{KeeperOptions, LOOK_EVERY};
+use super::keeper::LOOK_EVERY;
 
 /// A session that waits for a lock that we hold, and how many wait for it in turn.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -48,62 +47,6 @@ impl fmt::Display for Waiter {
             n => write!(f, " and holds up {n} more"),
         }
     }
-}
-
-/// Says, once for each different answer, whose locks the keeper waits for.
-pub(crate) async fn tell_blockers(params: &Params, options: &KeeperOptions, keeper: i32) -> Infallible {
-    let mut session = None;
-    let mut said = Vec::new();
-    loop {
-        tokio::time::sleep(LOOK_EVERY).await;
-        match blockers(&mut session, params, &options.application_name, keeper).await {
-            Ok(found) => {
-                if !found.is_empty() && found != said {
-                    options
-                        .reporter
-                        .note(format!("the snapshot waits for locks on the source: {}", found.join("; ")));
-                }
-                said = found;
-            }
-            Err(error) => {
-                tracing::debug!("could not look whose locks the snapshot waits for: {error}");
-                session = None;
-            }
-        }
-    }
-}
-
-async fn blockers(
-    session: &mut Option<Session>,
-    params: &Params,
-    application_name: &str,
-    keeper: i32,
-) -> Result<Vec<String>> {
-    let session = match session {
-        Some(session) => session,
-        none => none.insert(Session::connect(params, Purpose::Query, application_name).await?),
-    };
-    let rows = session
-        .query(
-            "SELECT b.pid, a.usename::text, a.application_name, p.gid
-               FROM unnest(pg_catalog.pg_blocking_pids($1)) b (pid)
-               LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = b.pid
-               LEFT JOIN pg_catalog.pg_prepared_xacts p ON b.pid = 0 ORDER BY b.pid",
-            &[&keeper],
-        )
-        .await?;
-    rows.iter()
-        .map(|row| {
-            if let Some(gid) = row.try_get::<_, Option<String>>(3)? {
-                return Ok(format!("prepared transaction {gid:?}"));
-            }
-            let (user, application) =
-                (row.try_get::<_, Option<String>>(1)?, row.try_get::<_, Option<String>>(2)?);
-            let pid: i32 = row.try_get(0)?;
-            let user = user.unwrap_or_default();
-            Ok(format!("pid {pid} of user {user:?}, application {:?}", application.unwrap_or_default()))
-        })
-        .collect()
 }
 
 /// Looks again and again, on a connection of its own, until the receivers are gone. A lost connection is opened again.

@@ -8,13 +8,14 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use pg::{Error, Params, Purpose, QualifiedName, Result, ServerVersion, Session, quote_literal};
-use pipeline::{Reporter, TableSpec};
+use pipeline::TableSpec;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::chunk::Sizes;
 use super::ddl::{self, Waiter};
 use super::identity::ServerInstance;
+use crate::waits::tell_blockers;
 
 /// Code of the error for a table that was rewritten, dropped or replaced between the slot and the lock: take a new slot and snapshot.
 pub const REWRITTEN: &str = "TABLE_REWRITTEN";
@@ -30,7 +31,7 @@ pub struct KeeperOptions {
     /// Give up when DDL waits for one of our locks.
     pub yield_to_ddl: bool,
     /// Told whose locks are waited for.
-    pub reporter: Reporter,
+    pub blockers: watch::Sender<Vec<String>>,
 }
 
 /// A table as the snapshot has it.
@@ -69,12 +70,13 @@ impl Keeper {
         let session = Session::connect(params, Purpose::SourceSnapshot, &options.application_name).await?;
         let instance = ServerInstance::of(&session).await?;
         instance.check_primary()?;
+        let attempt = attempt(&session).await?;
         let begin = format!(
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}",
             quote_literal(snapshot)
         );
         session.batch_execute(&begin).await.map_err(|error| lost_snapshot(error.into()))?;
-        Self::keep(session, instance, params, tables, options).await
+        Self::keep(session, instance, attempt, params, tables, options).await
     }
 
     /// A snapshot of its own: exact for a copy alone, which no stream continues. The tables are locked before it is taken (LOCK takes
@@ -83,21 +85,23 @@ impl Keeper {
         let session = Session::connect(params, Purpose::SourceSnapshot, &options.application_name).await?;
         let instance = ServerInstance::of(&session).await?;
         instance.check_primary()?;
+        let attempt = attempt(&session).await?;
         session.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-        Self::keep(session, instance, params, tables, options).await
+        Self::keep(session, instance, attempt, params, tables, options).await
     }
 
     async fn keep(
         session: Session,
         instance: ServerInstance,
+        attempt: Duration,
         params: &Params,
         tables: &[TableSpec],
         options: &KeeperOptions,
     ) -> Result<Keeper> {
         tokio::select! {
             biased;
-            locked = lock(&session, tables) => locked?,
-            never = ddl::tell_blockers(params, options, session.backend_pid()) => match never {},
+            locked = lock(&session, tables, attempt) => locked?,
+            never = tell_blockers(params, &options.application_name, session.backend_pid(), &options.blockers) => match never {},
         }
         check(&session, tables).await?;
         let relations = measure(&session, tables).await?;
@@ -179,14 +183,49 @@ impl Keeper {
     }
 }
 
-async fn lock(session: &Session, tables: &[TableSpec]) -> Result<()> {
+/// How long an attempt to get the locks may wait, unless the server looks for deadlocks sooner.
+const ATTEMPT: Duration = Duration::from_millis(500);
+
+/// Half of `deadlock_timeout`, at most [`ATTEMPT`].
+async fn attempt(session: &Session) -> Result<Duration> {
+    let row = session
+        .query_one("SELECT setting::int4 FROM pg_catalog.pg_settings WHERE name = 'deadlock_timeout'", &[])
+        .await?;
+    let deadlock = Duration::from_millis(u64::try_from(row.get::<_, i32>(0)).unwrap_or(0));
+    Ok((deadlock / 2).clamp(Duration::from_millis(1), ATTEMPT))
+}
+
+const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(50);
+
+/// Locks all tables. Nobody else is to lose his transaction over it: somebody who holds one table in ACCESS EXCLUSIVE mode and wants another
+/// one that we hold would be in a deadlock with us, and the server may choose either. So an attempt gives up, and lets go of what it has
+/// got, before `deadlock_timeout`. The savepoint keeps transaction and snapshot (which LOCK alone doesn't take).
+async fn lock(session: &Session, tables: &[TableSpec], attempt: Duration) -> Result<()> {
+    session
+        .batch_execute(&format!("SET LOCAL lock_timeout = {}; SAVEPOINT unlocked", attempt.as_millis()))
+        .await?;
+    loop {
+        match lock_once(session, tables).await {
+            Err(error) if error.is(pg::sqlstate::LOCK_NOT_AVAILABLE) => {
+                session.batch_execute("ROLLBACK TO unlocked").await?;
+                tokio::time::sleep(BETWEEN_ATTEMPTS).await;
+            }
+            Err(error) if error.is(pg::sqlstate::UNDEFINED_TABLE) => return Err(rewritten(error.primary())),
+            done => {
+                done?;
+                break;
+            }
+        }
+    }
+    // A snapshot is not exported from within a savepoint.
+    session.batch_execute("RELEASE unlocked; SET LOCAL lock_timeout = 0").await?;
+    Ok(())
+}
+
+async fn lock_once(session: &Session, tables: &[TableSpec]) -> Result<()> {
     for group in tables.chunks(500) {
         let names: Vec<String> = group.iter().map(TableSpec::from_clause).collect();
-        let lock = format!("LOCK TABLE {} IN ACCESS SHARE MODE", names.join(", "));
-        session.batch_execute(&lock).await.map_err(|error| {
-            let error = Error::from(error);
-            if error.is(pg::sqlstate::UNDEFINED_TABLE) { rewritten(error.primary()) } else { error }
-        })?;
+        session.batch_execute(&format!("LOCK TABLE {} IN ACCESS SHARE MODE", names.join(", "))).await?;
     }
     Ok(())
 }
