@@ -59,4 +59,11 @@ pub trait ChangeSource: Send {
 
     /// Called after a progress commit.
     fn acknowledge(&mut self, durable: Durable);
+
+    /// Where this carrier would take up behind everything that ends at `end_lsn`, in its own words: kept in the target with the rows it
+    /// covers and handed back at the next start. `None`: the LSN says it all.
+    fn position(&mut self, end_lsn: Lsn) -> Option<String> {
+        let _ = end_lsn;
+        None
+    }
 }

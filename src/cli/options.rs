@@ -172,6 +172,8 @@ pub struct Follow {
     /// How changes travel [default: direct]
     #[arg(long, value_name = "WAY", value_parser = PossibleValuesParser::new(Via::WORDS))]
     pub via: Option<String>,
+    #[command(flatten)]
+    pub kafka: Kafka,
 }
 
 impl Overrides for Follow {
@@ -184,6 +186,39 @@ impl Overrides for Follow {
         flags.text("limits.max_retained_wal", "--max-retained-wal", &self.max_retained_wal);
         flags.text("limits.on_limit", "--on-limit", &self.on_limit);
         flags.text("run.via", "--via", &self.via);
+        self.kafka.assign(flags);
+    }
+}
+
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Through Kafka")]
+pub struct Kafka {
+    /// Brokers to begin with
+    #[arg(long, value_name = "HOST:PORT[,…]")]
+    pub brokers: Option<String>,
+    /// First part of the topics' names [default: the run's name]
+    #[arg(long, value_name = "PREFIX")]
+    pub prefix: Option<String>,
+    /// Partitions of a table's topic, when it is made [default: 1]
+    #[arg(long, value_name = "N")]
+    pub partitions: Option<String>,
+    /// Wrap keys and values with their schema
+    #[arg(long)]
+    pub schemas: bool,
+    /// No message without a value after a delete
+    #[arg(long)]
+    pub no_tombstones: bool,
+}
+
+impl Overrides for Kafka {
+    fn assign(&self, flags: &mut Flags<'_>) {
+        flags.text("kafka.brokers", "--brokers", &self.brokers);
+        flags.text("kafka.prefix", "--prefix", &self.prefix);
+        flags.text("kafka.partitions", "--partitions", &self.partitions);
+        flags.on("kafka.schemas", "--schemas", self.schemas);
+        if self.no_tombstones {
+            flags.text("kafka.tombstones", "--no-tombstones", &Some("off".to_owned()));
+        }
     }
 }
 

@@ -8,14 +8,10 @@ use writer::control::Mode;
 
 use super::status::State;
 use super::{Context, Exit};
-use crate::config::Via;
 use crate::output::{bytes, count, duration};
 use crate::run::{self, Outcome};
 
 pub async fn run(context: Context, mode: Mode) -> Result<Exit> {
-    match context.settings.run.via {
-        Via::Direct => {}
-    }
     let run = run::Context::new(context.settings, mode, context.reporter, context.cancel)?;
     let ended = run::run(&run).await;
     let title = match &ended {

@@ -31,6 +31,7 @@ choice! {
     /// How changes travel from reader to writer.
     pub enum Via {
         Direct = "direct",
+        Kafka = "kafka",
     }
 }
 
@@ -158,8 +159,8 @@ component! {
         /// `replicate`: refuse ordinary writers on the target's tables, as `migrate` does until it is opened.
         /// Default: off, because a replica's tables may have writers of their own.
         pub protect: bool = "off",
-        /// How changes travel.
-        /// Default: direct, in this process.
+        /// How changes travel: in this process (`direct`), or through topics that others can read too (`kafka`, see the section kafka).
+        /// Default: direct; Kafka is one more system to keep.
         pub via: Via = "direct",
     }
 }
@@ -298,6 +299,43 @@ component! {
         /// (`none`).
         /// Default: changed, which proves as much as full and takes seconds.
         pub verify: CutoverVerify = "changed",
+    }
+}
+
+component! {
+    /// The way through Kafka (`run.via=kafka`): one topic a table, and one with the transactions.
+    pub struct KafkaSettings in "kafka." {
+        /// The brokers to begin with, `host:port,…`.
+        /// Default: none; `--via kafka` asks for it.
+        pub brokers: Option<String> = "",
+        /// First part of the topics' names: `<prefix>.<schema>.<table>`, `<prefix>.transaction`.
+        /// Default: the run's name.
+        pub prefix: Option<String> = "",
+        /// Partitions of a table's topic, when it is made. The same key is always in the same one, chosen as Kafka's Java clients do.
+        /// Default: one, which keeps the order of the whole table for every consumer; walferry itself needs no more.
+        pub partitions: usize = "1",
+        /// Copies of each topic, when it is made.
+        /// Default: three, or as many as there are brokers; with three, writes need two (`min.insync.replicas`).
+        pub replication_factor: Option<usize> = "",
+        /// How long records stay (`retention.ms`), when a topic is made. It is what WAL retention is without Kafka: a writer that is away for
+        /// longer has to start over.
+        /// Default: a week, Kafka's own.
+        pub retention: Duration = "7d",
+        /// Key and value wrapped as `{"schema":…,"payload":…}`, for consumers that need the schema in every message.
+        /// Default: off; it makes messages several times as large.
+        pub schemas: bool = "off",
+        /// A delete is followed by a message with the same key and no value.
+        /// Default: on, as Debezium does.
+        pub tombstones: bool = "on",
+        /// Largest message: of the client, and `max.message.bytes` of a topic when it is made. A larger event stops the run.
+        /// Default: large enough for most wide rows; the brokers hold such messages in memory.
+        pub message_bytes: Size = "64MB",
+        /// Bytes that may be on their way to the brokers.
+        /// Default: more does not make it faster.
+        pub in_flight_bytes: Size = "32MB",
+        /// Bytes that may be fetched ahead, shared by all partitions.
+        /// Default: keeps the writer busy while it reads many topics.
+        pub fetch_bytes: Size = "64MB",
     }
 }
 

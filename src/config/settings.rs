@@ -7,8 +7,9 @@ use super::connection::{Conninfo, PasswordSource};
 use super::layers::{Effective, Layers, Origin, Reader};
 use super::value::unquote;
 use super::{
-    ApplySettings, Component, CopySettings, CutoverSettings, Databases, Field, IndexSettings, LimitSettings,
-    LogSettings, RetrySettings, RunSettings, SchemaSettings, Select, SlotSettings, VerifySettings,
+    ApplySettings, Component, CopySettings, CutoverSettings, Databases, Field, IndexSettings, KafkaSettings,
+    LimitSettings, LogSettings, RetrySettings, RunSettings, SchemaSettings, Select, SlotSettings,
+    VerifySettings, Via,
 };
 
 macro_rules! settings {
@@ -43,6 +44,7 @@ settings! {
     copy: CopySettings,
     index: IndexSettings,
     apply: ApplySettings,
+    kafka: KafkaSettings,
     limits: LimitSettings,
     verify: VerifySettings,
     cutover: CutoverSettings,
@@ -116,6 +118,23 @@ impl Settings {
                 "{key}: a slot's name has 1 to 63 characters, each a lower-case letter, a digit or an underscore"
             ));
         }
+        if self.run.via == Via::Kafka && needs == Needs::Both && self.kafka.brokers.is_none() {
+            problems.push("no brokers: give --brokers HOST:PORT,… or kafka.brokers".to_owned());
+        }
+        let given =
+            |key: &str| self.effective.iter().any(|e| e.key == key && matches!(e.origin, Origin::Flag(_)));
+        if self.run.via == Via::Direct && (given("kafka.brokers") || given("kafka.prefix")) {
+            problems.push("--brokers and --prefix need --via kafka".to_owned());
+        }
+        if !(1..=10_000).contains(&self.kafka.partitions) {
+            problems.push("kafka.partitions: from 1 to 10000".to_owned());
+        }
+        if !(1_000..=1_000_000_000).contains(&self.kafka.message_bytes.bytes()) {
+            problems.push(
+                "kafka.message_bytes: from 1000 bytes to 1000000000, which is librdkafka's largest"
+                    .to_owned(),
+            );
+        }
         if self.copy.chunk_bytes_min > self.copy.chunk_bytes_max {
             problems.push("copy.chunk_bytes_min is larger than copy.chunk_bytes_max".to_owned());
         }
@@ -131,6 +150,12 @@ impl Settings {
     #[must_use]
     pub fn slot_name(&self) -> &str {
         self.run.slot.as_deref().unwrap_or(self.name())
+    }
+
+    /// The first part of the topics' names.
+    #[must_use]
+    pub fn kafka_prefix(&self) -> &str {
+        self.kafka.prefix.as_deref().unwrap_or(self.name())
     }
 
     fn source_password(&self) -> PasswordSource {

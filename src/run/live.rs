@@ -1,7 +1,7 @@
 //! Steps 6 and 7: the stream, from the slot to the target, and everything that goes on beside it.
 //!
 //! ```text
-//! reader task ─► direct carrier ─► writer task        one lost: both end, and the run goes on from the progress row
+//! reader task ─► carrier ─► writer task               one lost: both end, and the run goes on from the progress row
 //!       this loop: lag every second, requests (verify, cutover, refresh), foreign keys validated once the tables are whole
 //! ```
 
@@ -25,8 +25,9 @@ use super::context::{Context, on_target};
 use super::monitor::{self, Look, Monitor};
 use super::owner::Owner;
 use super::retry::Backoff;
+use super::topics::Topics;
 use super::{cutover, hold, load, refresh};
-use crate::config::{OnLimit, ReplicaRole, SynchronousCommit};
+use crate::config::{OnLimit, ReplicaRole, SynchronousCommit, Via};
 
 /// Why the stream ended without an error.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,9 +53,15 @@ pub async fn stream(context: &Context, owner: &mut Owner, run: &Run, backoff: &m
     let progress = Progress::read(owner.session(), &run.name).await?.ok_or_else(|| {
         Error::refuse("RUN_UNREADABLE", format!("run \"{}\" has no progress row", run.name))
     })?;
+    // Where the stream goes on: behind what the target has, or behind what the topics have.
+    let topics = match context.settings.run.via {
+        Via::Direct => None,
+        Via::Kafka => Some(Topics::look(context, run, progress.end_lsn).await?),
+    };
+    let from = topics.as_ref().map_or(progress.end_lsn, |topics| topics.start);
     let source = context.source_session().await?;
     let state = slot::look(&source, &run.slot).await?;
-    SlotState::check(state.as_ref(), &run.slot, context.source.dbname(), Some(progress.end_lsn))?;
+    SlotState::check(state.as_ref(), &run.slot, context.source.dbname(), Some(from))?;
     let look = refresh::look(context, owner, run, &source).await?;
     drop(source);
     let tables = RunTable::all(owner.session(), &run.name).await?;
@@ -66,20 +73,29 @@ pub async fn stream(context: &Context, owner: &mut Owner, run: &Run, backoff: &m
         Applier::connect(&context.target, apply_options(context), Feed::of(&tables), owner.epoch).await?;
     look.tell(owner, run).await?;
     let start = applier.start();
-    let began = Durable { applied: start.end_lsn, flushed: start.end_lsn };
-    let (sink, carried) = direct(context.settings.apply.queue_bytes.as_usize(), began);
+    let from = topics.as_ref().map_or(start.end_lsn, |topics| topics.start);
     let mut options =
-        stream::Options::new(context.source.clone(), &context.name, &run.slot, look.names, start.end_lsn);
+        stream::Options::new(context.source.clone(), &context.name, &run.slot, look.names, from);
     options.reporter = context.reporter.clone();
     // The reader is stopped first: the writer then drains what is whole, and what it acknowledges is confirmed to the source.
     let (stop, give_up) = (CancellationToken::new(), CancellationToken::new());
     let mut tasks = JoinSet::new();
-    let reading = stop.clone();
-    tasks.spawn(
-        async move { stream::run(options, sink, reading).await.map_err(|error| error.context("source")) },
-    );
-    let writing = give_up.clone();
-    tasks.spawn(async move { applier.run(carried, writing).await });
+    let (reading, writing) = (stop.clone(), give_up.clone());
+    match topics {
+        None => {
+            let began = Durable { applied: start.end_lsn, flushed: start.end_lsn };
+            let (sink, carried) = direct(context.settings.apply.queue_bytes.as_usize(), began);
+            tasks.spawn(async move {
+                stream::run(options, sink, reading).await.map_err(|error| error.context("source"))
+            });
+            tasks.spawn(async move { applier.run(carried, writing).await });
+        }
+        Some(topics) => {
+            let carrier = Progress::carrier(owner.session(), &run.name).await?;
+            let halves = topics.open(context, &tables, start.end_lsn, carrier.as_deref()).await?;
+            halves.spawn(&mut tasks, options, applier, reading, writing);
+        }
+    }
     if run.step < Step::Live {
         context.reporter.step(Step::Catchup.as_str());
     }

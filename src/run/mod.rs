@@ -25,6 +25,7 @@ mod refresh;
 mod retry;
 mod schema;
 mod slot;
+mod topics;
 
 pub use attach::spec as recorded_spec;
 pub use context::Context;

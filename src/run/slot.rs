@@ -11,7 +11,7 @@ use pg::{Error, QualifiedName, Result, Session};
 use reader::slot::{self, CreateOptions, SLOT_EXISTS, SlotState};
 use reader::snapshot::REWRITTEN;
 use tokio::sync::watch;
-use writer::control::{Progress, Run, RunTable, Step, TableState};
+use writer::control::{Carrier, Progress, Run, RunTable, Step, TableState};
 
 use super::attach::{self, Snapshot};
 use super::context::Context;
@@ -169,7 +169,7 @@ async fn record(
         table.store(&tx, &run.name).await?;
     }
     let progress = Progress { seq: 1, epoch, end_lsn: start, counters: Default::default() };
-    tx.batch_execute(&progress.insert_sql(&run.name)).await?;
+    tx.batch_execute(&progress.insert_sql(&run.name, Carrier::At(None))).await?;
     tx.execute("UPDATE walferry.runs SET step = 'schema' WHERE name = $1", &[&run.name]).await?;
     tx.commit().await?;
     Ok(())

@@ -10,6 +10,7 @@
 #![allow(dead_code, unused_imports, reason = "a fixture may be finished before the test that needs it")]
 
 pub mod feed;
+pub mod kafka;
 pub mod load;
 pub mod options;
 pub mod oracle;
@@ -20,6 +21,7 @@ pub mod scratch;
 pub mod walferry;
 
 pub use feed::{Feed, Way};
+pub use kafka::Kafka;
 pub use load::Load;
 pub use postgres::Postgres;
 pub use proxy::{Direction, Proxy};

@@ -17,7 +17,9 @@ fn places() -> &'static HashMap<String, PathBuf> {
         String::from_utf8_lossy(&output.stdout)
             .split('\0')
             .filter_map(|line| line.split_once('='))
-            .filter(|(name, _)| name.starts_with("WALFERRY_PG_") || *name == "WALFERRY_CACHE")
+            .filter(|(name, _)| {
+                name.starts_with("WALFERRY_PG_") || ["WALFERRY_CACHE", "WALFERRY_KAFKA"].contains(name)
+            })
             .map(|(name, place)| (name.to_owned(), PathBuf::from(place)))
             .collect()
     })
@@ -44,6 +46,11 @@ pub fn majors() -> Vec<u32> {
 /// A client program (`pg_dump`, `pg_basebackup`, `psql`, …) of the newest major.
 pub fn client(name: &str) -> PathBuf {
     places().get("WALFERRY_PG_BIN").expect("client programs are installed: run scripts/setup").join(name)
+}
+
+/// The broker's folder: `libs` with its jars, `formatted` with a data folder of node 1.
+pub fn kafka() -> &'static Path {
+    places().get("WALFERRY_KAFKA").expect("the broker is installed: run scripts/setup --kafka")
 }
 
 /// The folder for things that outlive a test run.

@@ -1,8 +1,8 @@
 //! What a feed is made of before it starts.
 
 use super::{Feed, Lane, servers};
-use crate::support::Walferry;
 use crate::support::oracle::{Events, Scope};
+use crate::support::{Kafka, Walferry};
 
 /// A way to apply the same changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +42,7 @@ pub struct Builder {
     events: bool,
     target_role: Option<String>,
     scope: Scope,
+    kafka: Option<(String, String)>,
 }
 
 impl Builder {
@@ -57,6 +58,7 @@ impl Builder {
             events: true,
             target_role: None,
             scope: Scope::default(),
+            kafka: None,
         }
     }
 
@@ -91,6 +93,12 @@ impl Builder {
 
     pub fn arg(mut self, argument: &str) -> Self {
         self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// The changes travel through this broker; every lane has topics of its own, `<prefix>_<way>`.
+    pub fn via(mut self, kafka: &Kafka, prefix: &str) -> Self {
+        self.kafka = Some((kafka.brokers(), prefix.to_owned()));
         self
     }
 
@@ -163,6 +171,10 @@ impl Builder {
             let mut command = walferry.command("replicate").args(&["-v", "--progress", "never"]);
             if self.target_schema.is_some() {
                 command = command.arg("--existing-schema");
+            }
+            if let Some((brokers, prefix)) = &self.kafka {
+                let prefix = format!("{prefix}_{way:?}").to_lowercase();
+                command = command.args(&["--via", "kafka", "--brokers", brokers, "--prefix", &prefix]);
             }
             for setting in way.settings() {
                 command = command.args(&["--set", setting]);

@@ -8,17 +8,47 @@ use pipeline::ChangeSource;
 use super::execute::Refusal;
 use super::piece::Piece;
 use super::worker::Applier;
-use crate::control::{Progress, fenced};
+use crate::control::{Carrier, Progress, fenced};
 
 /// Progress rows that may pile up before they are pruned.
 const PRUNE_EVERY: i64 = 256;
+
+/// Where the carrier takes up: behind the last commit, and behind the piece that is being applied.
+#[derive(Debug, Default)]
+pub(super) struct CarrierPosition {
+    /// None: as the newest row has it.
+    committed: Option<Option<String>>,
+    ahead: Option<(Lsn, Option<String>)>,
+}
+
+impl CarrierPosition {
+    /// The position behind what ends at `end_lsn`, for the commit of it.
+    pub(super) fn expect(&mut self, end_lsn: Lsn, position: Option<String>) {
+        self.ahead = Some((end_lsn, position));
+    }
+
+    /// What a commit that ends there stores. A piece may be committed in parts, which end before it.
+    fn behind(&self, end_lsn: Lsn) -> Carrier<'_> {
+        match (&self.ahead, &self.committed) {
+            (Some((lsn, position)), _) if end_lsn >= *lsn => Carrier::At(position.as_deref()),
+            (_, Some(position)) => Carrier::At(position.as_deref()),
+            (_, None) => Carrier::Same,
+        }
+    }
+
+    fn committed(&mut self, end_lsn: Lsn) {
+        if let Some((_, position)) = self.ahead.take_if(|(lsn, _)| end_lsn >= *lsn) {
+            self.committed = Some(position);
+        }
+    }
+}
 
 impl Applier {
     /// Commits the open transaction together with `next`.
     pub(super) async fn commit(&mut self, next: Progress, synchronous: bool) -> Result<()> {
         let run = &self.options.run;
         let mode = if synchronous { "SET LOCAL synchronous_commit = on; " } else { "" };
-        let mut sql = format!("{mode}{}; COMMIT", next.insert_sql(run));
+        let mut sql = format!("{mode}{}; COMMIT", next.insert_sql(run, self.carrier.behind(next.end_lsn)));
         if next.seq - self.pruned > PRUNE_EVERY {
             sql += &format!(
                 "; DELETE FROM walferry.progress WHERE run = {} AND seq >= {} AND seq < {}",
@@ -47,6 +77,7 @@ impl Applier {
             text.parse().map_err(|_| Error::failed("PROTOCOL", "the target did not tell its WAL position"))
         };
         self.progress = next;
+        self.carrier.committed(next.end_lsn);
         if synchronous || self.options.synchronous_commit {
             self.unflushed.flushed(next.end_lsn);
         } else {

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::acknowledge::{PATIENCE, Unflushed};
+use super::commit::CarrierPosition;
 use super::execute::Pipeline;
 use super::piece::Cutter;
 use super::tables::{Feed, Tables};
@@ -89,6 +90,7 @@ pub struct Applier {
     pub(super) recorder: Recorder,
     pub(super) cutter: Cutter,
     pub(super) progress: Progress,
+    pub(super) carrier: CarrierPosition,
     pub(super) unflushed: Unflushed,
     /// Counts of the open target transaction.
     pub(super) open: Option<Counters>,
@@ -144,6 +146,7 @@ impl Applier {
             recorder: Recorder::default(),
             cutter: Cutter::new(progress.end_lsn),
             progress,
+            carrier: CarrierPosition::default(),
             // The epoch's row was committed with synchronous_commit = on after everything before it.
             unflushed: Unflushed::new(progress.end_lsn),
             open: None,
@@ -195,6 +198,9 @@ impl Applier {
                 chunk.events.into_iter().for_each(|event| self.cutter.push(event));
             }
             if let Some(piece) = self.cutter.cut(self.options.batch_bytes, limit)? {
+                if piece.unfinished.is_none() {
+                    self.carrier.expect(piece.end_lsn, source.position(piece.end_lsn));
+                }
                 self.apply(piece).await?;
                 self.acknowledge(source);
                 self.reached(limit);

@@ -52,6 +52,7 @@ CREATE TABLE IF NOT EXISTS walferry.progress (
     missing bigint NOT NULL,
     overwritten bigint NOT NULL,
     skipped bigint NOT NULL,
+    carrier text,
     at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (run, seq)
 );

@@ -24,7 +24,7 @@ mod table;
 
 pub use ddl::{ensure, exists, remove_if_unused};
 pub use lock::{Holder, holder, try_lock};
-pub use progress::{Counters, FENCED, Progress, fenced};
+pub use progress::{Carrier, Counters, FENCED, Progress, fenced};
 pub use request::{Request, RequestKind, RequestState};
 pub use run::{CutoverState, Live, Mode, Run, SourceIdentity, StatusError};
 pub use skip::{Skips, ask_to_skip};

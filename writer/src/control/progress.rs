@@ -56,6 +56,14 @@ pub struct Progress {
     pub counters: Counters,
 }
 
+/// The carrier's position in a new row.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Carrier<'a> {
+    At(Option<&'a str>),
+    /// As in the newest row: nothing was applied.
+    Same,
+}
+
 impl Progress {
     pub async fn read(client: &Client, run: &str) -> Result<Option<Progress>> {
         let row = client
@@ -86,14 +94,27 @@ impl Progress {
         .transpose()
     }
 
-    /// The statement that appends `self`.
+    /// Where the carrier of changes takes up, in its own words; `None`: it goes by the LSN.
+    pub async fn carrier(client: &Client, run: &str) -> Result<Option<String>> {
+        let sql = "SELECT carrier FROM walferry.progress WHERE run = $1 ORDER BY seq DESC LIMIT 1";
+        Ok(client.query_opt(sql, &[&run]).await?.and_then(|row| row.get(0)))
+    }
+
+    /// The statement that appends `self`, with the carrier's position.
     #[must_use]
-    pub fn insert_sql(&self, run: &str) -> String {
+    pub fn insert_sql(&self, run: &str, carrier: Carrier<'_>) -> String {
         let c = &self.counters;
+        let run = pg::quote_literal(run);
+        let carrier = match carrier {
+            Carrier::At(None) => "NULL".to_owned(),
+            Carrier::At(Some(position)) => pg::quote_literal(position),
+            Carrier::Same => {
+                format!("(SELECT carrier FROM walferry.progress WHERE run = {run} ORDER BY seq DESC LIMIT 1)")
+            }
+        };
         format!(
             "INSERT INTO walferry.progress (run, seq, epoch, end_lsn, inserted, updated, deleted, truncated, transactions, \
-             missing, overwritten, skipped) VALUES ({}, {}, {}, '{}', {}, {}, {}, {}, {}, {}, {}, {})",
-            pg::quote_literal(run),
+             missing, overwritten, skipped, carrier) VALUES ({run}, {}, {}, '{}', {}, {}, {}, {}, {}, {}, {}, {}, {carrier})",
             self.seq,
             self.epoch,
             self.end_lsn,
@@ -113,7 +134,7 @@ impl Progress {
         client
             .batch_execute(&format!(
                 "BEGIN; SET LOCAL synchronous_commit = on; {}; COMMIT",
-                self.insert_sql(run)
+                self.insert_sql(run, Carrier::Same)
             ))
             .await
             .map_err(|error| fenced(Error::from(error), run))

@@ -1,0 +1,57 @@
+//! What an error of Kafka means for the run: librdkafka has tried again by itself for as long as that makes sense.
+
+use pg::{Error, Lsn};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+
+/// The code of a position that the topics no longer hold.
+pub const DATA_LOST: &str = "KAFKA_DATA_LOST";
+
+/// Classifies an error by its code; `doing` says at what.
+pub fn classify(error: &KafkaError, doing: &str) -> Error {
+    let text = format!("Kafka: {doing}: {error}");
+    match error.rdkafka_error_code() {
+        Some(Code::MessageSizeTooLarge) => Error::stop("KAFKA_MESSAGE_TOO_LARGE", text),
+        Some(
+            Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed | Code::GroupAuthorizationFailed,
+        ) => Error::stop("KAFKA_DENIED", text)
+            .hint("grant the client Read, Write, Create, Describe and DescribeConfigs on the topics; the run then goes on by itself"),
+        Some(Code::Authentication | Code::SaslAuthenticationFailed) => Error::refuse("KAFKA_AUTHENTICATION", text),
+        Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownPartition) => {
+            Error::stop("KAFKA_TOPIC_MISSING", text)
+        }
+        Some(Code::InvalidReplicationFactor) => Error::stop("KAFKA_REPLICATION", text)
+            .hint("start the missing brokers, or give --set kafka.replication_factor=N"),
+        _ => Error::connection(text).with_code("KAFKA"),
+    }
+}
+
+/// The brokers hold no more what the writer has not read.
+pub fn lost(topic: &str, partition: i32, offset: i64, low: Option<i64>, table: bool) -> Error {
+    let from = low.map_or_else(String::new, |low| format!("; its log begins at offset {low}"));
+    let error = Error::refuse(
+        DATA_LOST,
+        format!("topic \"{topic}\" no longer holds what the target has not applied yet"),
+    )
+    .detail(format!("partition {partition} was to be read from offset {offset}{from}"));
+    error.hint(if table {
+        "retention has removed it, or the topic was made anew: start over with walferry clean, then the same command; give the \
+         topics a longer kafka.retention"
+    } else {
+        "retention has removed the transactions, or the topic was made anew: start over with walferry clean, then the same command; \
+         give the topics a longer kafka.retention"
+    })
+}
+
+/// A transaction is announced and its events are not there.
+pub fn incomplete(commit_lsn: Lsn, index: u64, total: u64, topics: &str) -> Error {
+    Error::refuse(
+        DATA_LOST,
+        format!(
+            "event {index} of {total} of the transaction committed at {commit_lsn} is in none of its topics"
+        ),
+    )
+    .detail(format!("looked in {topics}"))
+    .hint(
+        "a topic was deleted, truncated, or made anew: start over with walferry clean, then the same command",
+    )
+}

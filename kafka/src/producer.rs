@@ -1,0 +1,234 @@
+//! The producer: idempotent, every copy acknowledged, and a stream that ends at the first message that could not be delivered.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use pg::{Error, Result};
+use pipeline::Durable;
+use pipeline::envelope::Message as Envelope;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, Message, OwnedHeaders};
+use rdkafka::producer::{
+    BaseRecord, DeliveryResult, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer,
+};
+use rdkafka::util::Timeout;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::failure::classify;
+use crate::ledger::{Ledger, Part, Waiting, weight};
+use crate::murmur2::partition;
+use crate::options::{Options, made};
+
+/// What the producer's thread and the sink share.
+pub(crate) struct Shared {
+    ledger: Mutex<Ledger>,
+    /// A marker may be due.
+    marker: Notify,
+    /// Something has left the queue.
+    room: Notify,
+    message_bytes: usize,
+}
+
+impl Shared {
+    pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fail(&self, error: Error) {
+        self.ledger().fail(error);
+        self.marker.notify_one();
+        self.room.notify_one();
+    }
+
+    fn too_large(&self, error: Error) -> Error {
+        error.hint(format!(
+            "a row's event is larger than kafka.message_bytes ({} bytes) or the topic takes: raise kafka.message_bytes, the topic's \
+             max.message.bytes, and the brokers' message.max.bytes and replica.fetch.max.bytes together",
+            self.message_bytes
+        ))
+    }
+}
+
+/// Takes the delivery reports, on the producer's own thread.
+pub(crate) struct Reports(Arc<Shared>);
+
+impl ClientContext for Reports {
+    fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(target: "kafka", "{facility}: {message}");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
+            self.0.fail(
+                Error::connection(format!("Kafka: the producer can't go on: {reason}")).with_code("KAFKA"),
+            );
+        } else {
+            tracing::debug!(target: "kafka", "{error}: {reason}");
+        }
+    }
+}
+
+impl ProducerContext for Reports {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
+        let shared = &self.0;
+        match result {
+            Ok(message) => {
+                let bytes = weight(message.key(), message.payload());
+                let part = Part::of_opaque(opaque);
+                shared.ledger().acknowledged(part, bytes);
+                if !matches!(part, Part::Begin(_)) {
+                    shared.marker.notify_one();
+                }
+                shared.room.notify_one();
+            }
+            Err((error, message)) => {
+                let error = classify(error, &format!("writing to topic \"{}\"", message.topic()));
+                let error =
+                    if error.code() == "KAFKA_MESSAGE_TOO_LARGE" { shared.too_large(error) } else { error };
+                shared.fail(error);
+            }
+        }
+    }
+}
+
+/// One producer of one stream. Ends with the stream: what it has not sent then, the next one does.
+pub struct Producer {
+    client: Option<Arc<ThreadedProducer<Reports>>>,
+    shared: Arc<Shared>,
+    _markers: DropGuard,
+}
+
+impl Producer {
+    pub(crate) fn start(options: &Options, start: Durable) -> Result<(Producer, watch::Receiver<Durable>)> {
+        let (sender, durable) = watch::channel(start);
+        let shared = Arc::new(Shared {
+            ledger: Mutex::new(Ledger::new(sender)),
+            marker: Notify::new(),
+            room: Notify::new(),
+            message_bytes: options.message_bytes,
+        });
+        let client = made(options.producer().create_with_context(Reports(shared.clone())))?;
+        let client: Arc<ThreadedProducer<Reports>> = Arc::new(client);
+        let stop = CancellationToken::new();
+        tokio::spawn(mark(client.clone(), shared.clone(), stop.clone()));
+        Ok((Producer { client: Some(client), shared, _markers: stop.drop_guard() }, durable))
+    }
+
+    pub(crate) fn handle(&self) -> Result<Handle> {
+        let client = self.client.clone().ok_or_else(|| Error::failed("KAFKA", "the producer has ended"))?;
+        Ok(Handle { client, shared: self.shared.clone() })
+    }
+
+    /// Why the stream can't go on.
+    #[must_use]
+    pub fn failure(&self) -> Option<Error> {
+        self.shared.ledger().failure().cloned()
+    }
+
+    /// Gives up what is not sent. When this returns nothing more of this producer reaches Kafka.
+    pub async fn close(mut self) {
+        let client = self.client.take();
+        let Producer { _markers, .. } = self;
+        drop(_markers);
+        let closing = tokio::task::spawn_blocking(move || {
+            if let Some(client) = client {
+                client.purge(PurgeConfig::default().queue().inflight());
+                let _ = client.flush(Timeout::After(Duration::from_millis(500)));
+            }
+        });
+        let _ = closing.await;
+    }
+}
+
+/// For whoever sends.
+#[derive(Clone)]
+pub(crate) struct Handle {
+    client: Arc<ThreadedProducer<Reports>>,
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl Handle {
+    /// Waits until less than `capacity` bytes are in flight.
+    pub(crate) async fn room(&self, capacity: usize) -> Result<()> {
+        loop {
+            {
+                let ledger = self.shared.ledger();
+                if let Some(error) = ledger.failure() {
+                    return Err(error.clone());
+                }
+                if ledger.bytes() < capacity {
+                    return Ok(());
+                }
+            }
+            self.shared.room.notified().await;
+        }
+    }
+
+    /// Hands an event of `entry` to the producer.
+    pub(crate) fn event(&self, entry: usize, message: &Envelope<'_>, partitions: usize) -> Result<()> {
+        let part = Part::Event(entry);
+        self.shared.ledger().sent(entry, weight(message.key, message.value));
+        let headers = message.headers.iter().map(|(name, value)| (*name, *value));
+        send(&self.client, part, message.topic, message.key, message.value, headers, partitions).map_err(
+            |error| {
+                if error.code() == "KAFKA_MESSAGE_TOO_LARGE" { self.shared.too_large(error) } else { error }
+            },
+        )
+    }
+
+    /// Markers may be due.
+    pub(crate) fn mark(&self) {
+        self.shared.marker.notify_one();
+    }
+}
+
+fn send<'a>(
+    client: &ThreadedProducer<Reports>,
+    part: Part,
+    topic: &str,
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+    headers: impl ExactSizeIterator<Item = (&'a str, &'a [u8])>,
+    partitions: usize,
+) -> Result<()> {
+    let mut owned = OwnedHeaders::new_with_capacity(headers.len());
+    for (name, value) in headers {
+        owned = owned.insert(Header { key: name, value: Some(value) });
+    }
+    let mut record: BaseRecord<'_, [u8], [u8], usize> = BaseRecord::with_opaque_to(topic, part.to_opaque())
+        .partition(partition(key, partitions))
+        .headers(owned);
+    record.key = key;
+    record.payload = value;
+    client.send(record).map_err(|(error, _)| classify(&error, &format!("writing to topic \"{topic}\"")))
+}
+
+/// Sends the markers as they become due.
+async fn mark(client: Arc<ThreadedProducer<Reports>>, shared: Arc<Shared>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = shared.marker.notified() => {}
+        }
+        loop {
+            let due = {
+                let mut ledger = shared.ledger();
+                if ledger.failure().is_some() {
+                    return;
+                }
+                ledger.next_marker()
+            };
+            let Some((part, Waiting { topic, key, value, headers })) = due else { break };
+            let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
+            if let Err(error) = send(&client, part, &topic, key.as_deref(), value.as_deref(), headers, 1) {
+                shared.fail(error);
+                return;
+            }
+        }
+    }
+}

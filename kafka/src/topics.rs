@@ -1,0 +1,226 @@
+//! The topics: made explicitly, looked at before they are used. Auto-creation would give them one partition and a week.
+
+use std::collections::{BTreeMap, HashMap};
+
+use pg::{Error, QualifiedName, Result};
+use pipeline::envelope::Topics;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::error::RDKafkaErrorCode;
+
+use crate::failure::classify;
+use crate::options::{Options, Quiet, REQUEST, made};
+
+/// Longest name that Kafka takes.
+const LONGEST: usize = 249;
+
+/// Makes topics and looks at them.
+#[derive(Clone)]
+pub struct Admin {
+    client: std::sync::Arc<AdminClient<Quiet>>,
+    options: Options,
+}
+
+impl Admin {
+    /// # Errors
+    /// Class `Usage`: a setting that librdkafka refuses. The brokers are not asked yet.
+    pub fn new(options: &Options) -> Result<Admin> {
+        let client = made(options.admin().create_with_context(Quiet))?;
+        Ok(Admin { client: std::sync::Arc::new(client), options: options.clone() })
+    }
+
+    /// Numbers of partitions, of every topic there is.
+    pub async fn all(&self) -> Result<HashMap<String, usize>> {
+        let client = self.client.clone();
+        let metadata = tokio::task::spawn_blocking(move || client.inner().fetch_metadata(None, REQUEST))
+            .await
+            .map_err(|error| Error::failed("KAFKA", error.to_string()))?
+            .map_err(|error| self.unreachable(&error))?;
+        let mut topics: HashMap<String, usize> = metadata
+            .topics()
+            .iter()
+            .filter(|topic| topic.error().is_none())
+            .map(|topic| (topic.name().to_owned(), topic.partitions().len()))
+            .collect();
+        // What the brokers say about themselves goes along, under a name that no topic has.
+        topics.insert(String::new(), metadata.brokers().len());
+        Ok(topics)
+    }
+
+    fn unreachable(&self, error: &rdkafka::error::KafkaError) -> Error {
+        let error = classify(error, "asking the brokers");
+        if error.class() != pg::Class::Connection {
+            return error;
+        }
+        error
+            .detail(format!("brokers {}", self.options.brokers))
+            .hint("check --brokers, and that they are up")
+    }
+
+    /// Makes what is missing of these tables' topics and of the run's own; answers with the partitions of each.
+    ///
+    /// # Errors
+    /// `Refuse`: two tables share one name, a name is too long, or a topic that exists is compacted.
+    pub async fn ensure(&self, topics: &Topics, tables: &[QualifiedName]) -> Result<HashMap<String, usize>> {
+        let names = names(topics, tables)?;
+        let mut all = self.all().await?;
+        let brokers = all.get("").copied().unwrap_or(1);
+        let own = [&topics.transaction, &topics.heartbeat];
+        let mut wanted: Vec<(&str, i32)> = own.iter().map(|name| (name.as_str(), 1)).collect();
+        wanted.extend(names.keys().map(|name| (name.as_str(), self.options.partitions)));
+        let existing: Vec<&str> =
+            wanted.iter().filter(|(name, _)| all.contains_key(*name)).map(|(name, _)| *name).collect();
+        self.check(&existing).await?;
+        let missing: Vec<(&str, i32)> =
+            wanted.iter().filter(|(name, _)| !all.contains_key(*name)).copied().collect();
+        if !missing.is_empty() {
+            self.create(&missing, brokers).await?;
+            all.extend(missing.iter().map(|(name, partitions)| ((*name).to_owned(), *partitions as usize)));
+        }
+        let partitions = wanted.iter().filter_map(|(name, _)| Some(((*name).to_owned(), *all.get(*name)?)));
+        Ok(partitions.collect())
+    }
+
+    async fn create(&self, missing: &[(&str, i32)], brokers: usize) -> Result<()> {
+        let replication =
+            self.options.replication.unwrap_or_else(|| i32::try_from(brokers).unwrap_or(1).clamp(1, 3));
+        let retention = self.options.retention.as_millis().to_string();
+        let largest = self.options.message_bytes.to_string();
+        let in_sync = if replication >= 3 { "2" } else { "1" };
+        let new: Vec<NewTopic<'_>> = missing
+            .iter()
+            .map(|(name, partitions)| {
+                NewTopic::new(name, *partitions, TopicReplication::Fixed(replication))
+                    .set("cleanup.policy", "delete")
+                    .set("retention.ms", &retention)
+                    .set("max.message.bytes", &largest)
+                    .set("min.insync.replicas", in_sync)
+                    // Our own clock is no reason to refuse or to remove a record.
+                    .set("message.timestamp.type", "LogAppendTime")
+            })
+            .collect();
+        let options = AdminOptions::new().request_timeout(Some(REQUEST)).operation_timeout(Some(REQUEST));
+        let results = self.client.create_topics(&new, &options).await.map_err(|e| self.unreachable(&e))?;
+        for result in results {
+            match result {
+                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((name, code)) => {
+                    let error = rdkafka::error::KafkaError::AdminOp(code);
+                    return Err(classify(&error, &format!("creating topic \"{name}\"")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Existing topics keep their settings, as far as nothing can get lost by them.
+    async fn check(&self, names: &[&str]) -> Result<()> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let resources: Vec<ResourceSpecifier<'_>> =
+            names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
+        let options = AdminOptions::new().request_timeout(Some(REQUEST));
+        let configs =
+            self.client.describe_configs(&resources, &options).await.map_err(|e| self.unreachable(&e))?;
+        for (name, config) in names.iter().zip(configs) {
+            let config = config
+                .map_err(rdkafka::error::KafkaError::AdminOp)
+                .map_err(|e| classify(&e, &format!("looking at topic \"{name}\"")))?;
+            let policy =
+                config.get("cleanup.policy").and_then(|entry| entry.value.clone()).unwrap_or_default();
+            if policy.contains("compact") {
+                return Err(Error::refuse(
+                    "KAFKA_TOPIC_COMPACTED",
+                    format!("topic \"{name}\" has cleanup.policy={policy}: compaction removes events that the target has not applied yet"),
+                )
+                .hint(format!(
+                    "kafka-configs.sh --bootstrap-server {} --alter --entity-type topics --entity-name {name} --add-config \
+                     cleanup.policy=delete, or give another --prefix",
+                    self.options.brokers
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes these topics, as far as they are there.
+    pub async fn remove(&self, names: &[String]) -> Result<()> {
+        let all = self.all().await?;
+        let there: Vec<&str> = names.iter().filter(|n| all.contains_key(*n)).map(String::as_str).collect();
+        if there.is_empty() {
+            return Ok(());
+        }
+        let options = AdminOptions::new().request_timeout(Some(REQUEST)).operation_timeout(Some(REQUEST));
+        let results = self.client.delete_topics(&there, &options).await.map_err(|e| self.unreachable(&e))?;
+        for result in results {
+            match result {
+                Ok(_) | Err((_, RDKafkaErrorCode::UnknownTopicOrPartition)) => {}
+                Err((name, code)) => {
+                    let error = rdkafka::error::KafkaError::AdminOp(code);
+                    return Err(classify(&error, &format!("removing topic \"{name}\"")));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The topic of each table.
+///
+/// # Errors
+/// Two tables share one, or a name is longer than Kafka takes, or the prefix makes none.
+pub fn names(topics: &Topics, tables: &[QualifiedName]) -> Result<BTreeMap<String, QualifiedName>> {
+    let mut names: BTreeMap<String, QualifiedName> = BTreeMap::new();
+    for table in tables {
+        let topic = topics.table(table);
+        if topic.len() > LONGEST {
+            return Err(Error::refuse(
+                "KAFKA_TOPIC_NAME",
+                format!(
+                    "the topic of table {table} would have {} characters, Kafka takes {LONGEST}",
+                    topic.len()
+                ),
+            )
+            .hint("give a shorter --prefix"));
+        }
+        if [&topics.transaction, &topics.heartbeat, &topics.message].contains(&&topic) {
+            return Err(Error::refuse(
+                "KAFKA_TOPIC_NAME",
+                format!("the topic of table {table} would be \"{topic}\", which is walferry's own"),
+            )
+            .hint("give another --prefix"));
+        }
+        if let Some(other) = names.insert(topic.clone(), table.clone()) {
+            return Err(Error::refuse(
+                "KAFKA_TOPIC_NAME",
+                format!("tables {other} and {table} would share topic \"{topic}\""),
+            )
+            .detail("characters outside of A-Z a-z 0-9 . _ - become _ in a topic's name")
+            .hint("leave one of them out with --exclude-table"));
+        }
+    }
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(tables: &[(&str, &str)]) -> String {
+        let tables: Vec<_> = tables.iter().map(|(schema, name)| QualifiedName::new(*schema, *name)).collect();
+        names(&Topics::new("p"), &tables).unwrap_err().primary().to_owned()
+    }
+
+    #[test]
+    fn two_tables_never_share_a_topic() {
+        assert!(refused(&[("s", "a b"), ("s", "a_b")]).contains("share topic \"p.s.a_b\""));
+        assert!(refused(&[("a.b", "c"), ("a", "b.c")]).contains("share topic \"p.a.b.c\""));
+    }
+
+    #[test]
+    fn a_name_that_kafka_does_not_take_is_refused() {
+        let long = "x".repeat(63);
+        let prefix = Topics::new(&"p".repeat(150));
+        assert!(names(&prefix, &[QualifiedName::new(&long, &long)]).is_err());
+    }
+}

@@ -1,0 +1,12 @@
+//! Runs whose changes travel through a real broker.
+
+mod rows;
+
+use crate::support::feed::Builder;
+use crate::support::{Feed, Kafka, Way};
+
+/// A feed through the broker that all tests share, with topics of its own.
+async fn feed(schema: &str) -> Builder {
+    let kafka = Kafka::shared().await;
+    Feed::of(schema).via(kafka, &Kafka::prefix()).ways(&[Way::Sets, Way::Rows])
+}

@@ -1,0 +1,231 @@
+//! A real broker: Apache Kafka, one KRaft node, a process of the test's own.
+//!
+//! ```ignore
+//! let kafka = Kafka::shared().await;                 // one for all tests of the process: tell them apart by prefix
+//! let mut kafka = Kafka::start().await;              // a broker of the test's own, to be stopped and killed
+//! kafka.kill9().await; kafka.restart().await;
+//! ```
+//!
+//! A node takes about 400 MB, so a test has one of its own only where the broker itself is what fails.
+
+mod process;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+use tokio::sync::OnceCell;
+
+use super::postgres::free_port;
+use super::{programs, scratch};
+use process::Process;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A broker and its data folder; both are gone when it is dropped.
+pub struct Kafka {
+    port: u16,
+    folder: PathBuf,
+    process: Option<Process>,
+}
+
+/// One record, as a consumer sees it.
+#[derive(Clone, Debug)]
+pub struct Record {
+    pub topic: String,
+    pub partition: i32,
+    pub offset: i64,
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    pub headers: Vec<(String, Vec<u8>)>,
+}
+
+impl Record {
+    fn of(message: &BorrowedMessage<'_>) -> Record {
+        let headers = message.headers().map(|headers| {
+            headers.iter().map(|h| (h.key.to_owned(), h.value.unwrap_or_default().to_vec())).collect()
+        });
+        Record {
+            topic: message.topic().to_owned(),
+            partition: message.partition(),
+            offset: message.offset(),
+            key: message.key().map(<[u8]>::to_vec),
+            value: message.payload().map(<[u8]>::to_vec),
+            headers: headers.unwrap_or_default(),
+        }
+    }
+
+    pub fn header(&self, name: &str) -> Option<String> {
+        let value = self.headers.iter().find(|(key, _)| key == name)?;
+        Some(String::from_utf8_lossy(&value.1).into_owned())
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(self.value.as_deref().unwrap_or(b"null")).expect("the value is JSON")
+    }
+}
+
+impl Kafka {
+    /// The broker that all tests of the process share.
+    pub async fn shared() -> &'static Kafka {
+        static SHARED: OnceCell<Kafka> = OnceCell::const_new();
+        SHARED.get_or_init(Kafka::start).await
+    }
+
+    /// A broker of the test's own, ready to answer.
+    pub async fn start() -> Kafka {
+        Kafka::start_with(&[]).await
+    }
+
+    /// With more lines in server.properties.
+    pub async fn start_with(properties: &[&str]) -> Kafka {
+        let folder = scratch::folder("kafka");
+        let (port, controller) = (free_port(), free_port());
+        let data = folder.join("data");
+        std::fs::create_dir(&data).expect("the folder is ours");
+        for file in ["meta.properties", "bootstrap.checkpoint"] {
+            std::fs::copy(programs::kafka().join("formatted").join(file), data.join(file))
+                .expect("scripts/setup --kafka has made the template");
+        }
+        let mut lines = format!(
+            "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
+             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
+             advertised.listeners=PLAINTEXT://127.0.0.1:{port}\ncontroller.listener.names=CONTROLLER\n\
+             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\nlog.dirs={}\n\
+             offsets.topic.replication.factor=1\ntransaction.state.log.replication.factor=1\n\
+             transaction.state.log.min.isr=1\noffsets.topic.num.partitions=1\nauto.create.topics.enable=false\n\
+             group.initial.rebalance.delay.ms=0\nlog.retention.check.interval.ms=500\n\
+             broker.session.timeout.ms=2000\nbroker.heartbeat.interval.ms=300\n",
+            data.display()
+        );
+        for property in properties {
+            lines += property;
+            lines.push('\n');
+        }
+        std::fs::write(folder.join("server.properties"), lines).expect("the folder is ours");
+        let mut kafka = Kafka { port, folder, process: None };
+        kafka.restart().await;
+        kafka
+    }
+
+    pub fn brokers(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// A prefix that nobody else has.
+    pub fn prefix() -> String {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Starts the node again on its port and data; returns when it answers.
+    pub async fn restart(&mut self) {
+        if let Some(process) = self.process.take() {
+            process.stop();
+        }
+        self.process = Some(Process::start(&self.folder));
+        self.answers().await;
+    }
+
+    /// In order: what is in memory is written.
+    pub fn stop(&mut self) {
+        if let Some(process) = self.process.take() {
+            process.stop();
+        }
+    }
+
+    pub fn kill9(&mut self) {
+        if let Some(process) = self.process.take() {
+            process.kill9();
+        }
+    }
+
+    pub fn admin(&self) -> AdminClient<DefaultClientContext> {
+        ClientConfig::new().set("bootstrap.servers", self.brokers()).create().expect("an admin client")
+    }
+
+    pub fn consumer(&self) -> BaseConsumer {
+        ClientConfig::new()
+            .set("bootstrap.servers", self.brokers())
+            .set("group.id", "walferry-test")
+            .set("enable.auto.commit", "false")
+            .set("auto.offset.reset", "earliest")
+            .create()
+            .expect("a consumer")
+    }
+
+    async fn answers(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        let admin = self.admin();
+        loop {
+            let metadata = tokio::task::block_in_place(|| {
+                admin.inner().fetch_metadata(None, Duration::from_millis(500))
+            });
+            if metadata.is_ok_and(|metadata| !metadata.brokers().is_empty()) {
+                return;
+            }
+            let ended = self.process.as_mut().is_none_or(|process| process.has_ended());
+            let log = || std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+            assert!(!ended && Instant::now() < deadline, "the broker did not start:\n{}", log());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Names of the topics that begin with this, with their numbers of partitions.
+    pub fn topics(&self, prefix: &str) -> Vec<(String, usize)> {
+        let admin = self.admin();
+        let metadata = tokio::task::block_in_place(|| admin.inner().fetch_metadata(None, PATIENCE))
+            .expect("the broker answers");
+        let mut topics: Vec<(String, usize)> = metadata
+            .topics()
+            .iter()
+            .filter(|topic| topic.name().contains(prefix))
+            .map(|topic| (topic.name().to_owned(), topic.partitions().len()))
+            .collect();
+        topics.sort();
+        topics
+    }
+
+    /// Every record that is in a topic now, partition by partition.
+    pub fn records(&self, topic: &str) -> Vec<Record> {
+        tokio::task::block_in_place(|| {
+            let consumer = self.consumer();
+            let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).expect("the broker answers");
+            let mut records = Vec::new();
+            for partition in metadata.topics()[0].partitions() {
+                let id = partition.id();
+                let (low, high) =
+                    consumer.fetch_watermarks(topic, id, PATIENCE).expect("the partition is there");
+                let mut list = rdkafka::TopicPartitionList::new();
+                list.add_partition_offset(topic, id, rdkafka::Offset::Offset(low)).expect("an offset");
+                consumer.assign(&list).expect("assign");
+                let mut next = low;
+                while next < high {
+                    let message = consumer.poll(PATIENCE).expect("a record in time").expect("a record");
+                    next = message.offset() + 1;
+                    records.push(Record::of(&message));
+                }
+            }
+            records
+        })
+    }
+
+    pub async fn delete_topic(&self, topic: &str) {
+        let results = self.admin().delete_topics(&[topic], &AdminOptions::new()).await.expect("it answers");
+        results.into_iter().for_each(|result| {
+            result.expect("the topic is deleted");
+        });
+    }
+}
+
+impl Drop for Kafka {
+    fn drop(&mut self) {
+        self.kill9();
+        scratch::remove(&self.folder);
+    }
+}
