@@ -12,6 +12,7 @@ mod command_line;
 mod connection_strings;
 mod copy_once;
 mod copy_rows;
+mod envelope;
 mod existing_tables;
 mod faults;
 mod fence_partitions;

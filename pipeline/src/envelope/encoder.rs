@@ -17,7 +17,7 @@ use super::source::{Origin, Source, unix_micros};
 use super::table::{Part, Table};
 use super::topic::Topics;
 use super::types::TableTypes;
-use super::value::base64;
+use super::value;
 use crate::change::{Change, Event, OldTuple, PgTimestamp, Relation, Tuple};
 
 use headers::Headers;
@@ -383,7 +383,7 @@ impl Encoder {
         value.extend_from_slice(b",\"message\":{\"prefix\":");
         json::string(value, prefix.as_bytes());
         value.extend_from_slice(b",\"content\":\"");
-        base64(value, content);
+        value::write_bytes(value, content, self.options.message_encoding());
         value.extend_from_slice(b"\"}}");
         json::display(place, position);
         let headers = Headers::plain(place, &self.epoch);

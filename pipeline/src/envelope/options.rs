@@ -61,6 +61,14 @@ impl Options {
             hstore: Hstore::Json,
         }
     }
+
+    /// How a logical message's content is written: like bytea in Debezium's values.
+    pub(super) fn message_encoding(&self) -> Binary {
+        match self.values {
+            Values::Postgres => Binary::Bytes,
+            Values::Debezium => self.binary,
+        }
+    }
 }
 
 /// How a column's value becomes JSON.

@@ -7,6 +7,7 @@ mod pattern;
 mod publication;
 mod selection;
 mod tables;
+mod types;
 
 pub use pattern::Pattern;
 pub use publication::{
@@ -15,3 +16,4 @@ pub use publication::{
 };
 pub use selection::Selection;
 pub use tables::{published, selected, topmost};
+pub use types::types;

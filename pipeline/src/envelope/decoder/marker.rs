@@ -10,8 +10,9 @@ use crate::envelope::decoded::{Decoded, End, LogicalMessage, Marker, Record};
 use crate::envelope::header;
 use crate::envelope::json::read::Value;
 use crate::envelope::message::Position;
+use crate::envelope::options::Options;
 use crate::envelope::source::from_unix_micros;
-use crate::envelope::value::from_base64;
+use crate::envelope::value::read_bytes;
 
 pub(super) fn decode(dialect: Dialect, record: &Record<'_>, value: &Value<'_>) -> Result<Decoded> {
     let id = value.text("id")?;
@@ -57,15 +58,15 @@ pub(super) fn decode(dialect: Dialect, record: &Record<'_>, value: &Value<'_>) -
     }
 }
 
-pub(super) fn message(record: &Record<'_>, value: &Value<'_>) -> Result<Decoded> {
+pub(super) fn message(options: &Options, record: &Record<'_>, value: &Value<'_>) -> Result<Decoded> {
     if value.text("op")? != "m" {
         return Err(malformed("\"op\" is not \"m\""));
     }
     let source = value.member("source")?;
     let lsn = Lsn::new(source.whole("lsn")?);
     let message = value.member("message")?;
-    let content =
-        from_base64(message.text("content")?).ok_or_else(|| malformed("\"content\" is not base64"))?;
+    let content = read_bytes(message.text("content")?, options.message_encoding())
+        .ok_or_else(|| malformed("\"content\" is in another encoding"))?;
     Ok(Decoded::Message(LogicalMessage {
         position: fields::position(record)?.unwrap_or(Position { commit_lsn: lsn, index: 0 }),
         transactional: source.optional("txId").is_some(),

@@ -93,7 +93,7 @@ impl Decoder {
         if record.topic == self.topics.transaction {
             marker::decode(self.dialect, record, &value)
         } else if record.topic == self.topics.message {
-            marker::message(record, &value)
+            marker::message(&self.options, record, &value)
         } else {
             let Decoder { options, dialect, types, tables, topics } = self;
             change::decode(

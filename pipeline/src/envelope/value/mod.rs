@@ -1,6 +1,7 @@
 //! One value as JSON.
 
 mod base64;
+pub(super) mod debezium;
 mod postgres;
 
 use std::borrow::Cow;
@@ -13,9 +14,10 @@ use super::options::{Options, Values};
 use super::types::ColumnType;
 use crate::change::{Column, RelationColumn};
 
+use debezium::{Encoding, Wrong};
 use postgres::Plain;
 
-pub(super) use base64::{read as from_base64, write as base64};
+pub(super) use debezium::binary::{read_bytes, write_bytes};
 
 /// OID of bytea.
 const BYTEA: u32 = 17;
@@ -24,12 +26,16 @@ const BYTEA: u32 = 17;
 #[derive(Clone, Debug)]
 pub(super) enum Codec {
     Plain(Plain),
+    Debezium(Encoding),
 }
 
 impl Codec {
     pub(super) fn new(options: &Options, column: &RelationColumn, described: Option<&ColumnType>) -> Codec {
-        let _ = (described, options.values == Values::Debezium);
-        Codec::Plain(Plain::of(column.type_id))
+        match (options.values, described) {
+            (Values::Postgres, _) => Codec::Plain(Plain::of(column.type_id)),
+            (Values::Debezium, Some(described)) => Codec::Debezium(Encoding::new(options, described)),
+            (Values::Debezium, None) => Codec::Debezium(Encoding::of_relation(options, column)),
+        }
     }
 
     /// Appends `value`, `placeholder` where it was not sent.
@@ -42,6 +48,7 @@ impl Codec {
             Column::Unchanged => out.extend_from_slice(placeholder),
             Column::Text(text) => match self {
                 Codec::Plain(plain) => plain.write(out, text),
+                Codec::Debezium(encoding) => encoding.write(out, text).map_err(unwritable)?,
             },
             Column::Binary(_) => {
                 return Err(Error::failed(
@@ -57,9 +64,10 @@ impl Codec {
     ///
     /// # Errors
     /// What is wrong with it, without the value.
-    pub(super) fn read<'v>(&self, value: &'v Value<'_>) -> Result<Option<Cow<'v, [u8]>>, &'static str> {
+    pub(super) fn read<'v>(&self, value: &'v Value<'_>) -> Result<Option<Cow<'v, [u8]>>, Wrong> {
         match self {
             Codec::Plain(_) => Plain::read(value),
+            Codec::Debezium(encoding) => encoding.read(value),
         }
     }
 
@@ -73,9 +81,15 @@ impl Codec {
                 out.push(b'"');
             }
             Codec::Plain(_) => json::string(&mut out, unavailable.as_bytes()),
+            Codec::Debezium(encoding) => encoding.placeholder(&mut out, unavailable),
         }
         out
     }
+}
+
+fn unwritable(what: Wrong) -> Error {
+    Error::failed("VALUE", format!("{what}, which has no form with values = \"debezium\""))
+        .hint("set values = \"postgres\", which carries every value as PostgreSQL writes it")
 }
 
 /// `value` is what stands for a value that was not sent, in any of its forms.
