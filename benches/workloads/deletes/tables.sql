@@ -1,0 +1,2 @@
+\set rows 1000
+\ir ../narrow.sql
