@@ -16,7 +16,7 @@ use reader::stream;
 use tokio_postgres::{Client, SimpleQueryMessage};
 use tokio_util::sync::CancellationToken;
 
-use super::golden::{Record, mask};
+use super::golden::Record;
 use crate::support::Postgres;
 
 /// As every session of ours.
@@ -26,65 +26,83 @@ const SETTINGS: &str =
 /// Ends the stream that is read.
 const LAST: &str = "last";
 
+/// What the source has and what its stream brings, to be encoded in any way.
 pub struct Capture {
-    pub options: Options,
-    pub via_root: bool,
+    tables: Vec<TableTypes>,
+    rows: Vec<Row>,
+    lsn: Lsn,
+    events: Vec<Event>,
+}
+
+struct Row {
+    relation: Arc<Relation>,
+    tuple: Tuple,
+    first: bool,
+    last: bool,
 }
 
 impl Capture {
-    /// Snapshot and stream, masked.
-    pub async fn run(self) -> Vec<Record> {
+    /// Runs the SQL on a server of its own.
+    pub async fn take(via_root: bool) -> Capture {
         let server = Postgres::builder(15).database("golden").start().await;
         let client = server.connect("golden").await;
         client.batch_execute(SETTINGS).await.unwrap();
         for script in [include_str!("../golden/ddl.sql"), include_str!("../golden/data.sql")] {
             execute(&client, script).await;
         }
-        let via_root = self.via_root;
-        execute(
-            &client,
-            &format!("CREATE PUBLICATION p FOR ALL TABLES WITH (publish_via_partition_root = {via_root})"),
-        )
-        .await;
+        let publication =
+            format!("CREATE PUBLICATION p FOR ALL TABLES WITH (publish_via_partition_root = {via_root})");
+        execute(&client, &publication).await;
         let params = Params::parse(&server.uri("golden")).unwrap();
         let mut slots = ReplicationConnection::connect(&params, "setup").await.unwrap();
         let slot = slots.create_slot("s", false, SlotSnapshot::Nothing, false).await.unwrap();
         slots.close().await;
-        let tables = self.tables(&server).await;
-        let mut records = Vec::new();
-        let mut encoder = Encoder::new(self.options);
-        tables.iter().for_each(|table| encoder.describe(table.clone()));
-        snapshot(&client, &mut encoder, &tables, slot.consistent_point, &mut records).await;
+        let tables = tables(&server, via_root).await;
+        let rows = rows(&client, &tables).await;
         execute(&client, include_str!("../golden/stream.sql")).await;
         execute(&client, &format!("SELECT pg_logical_emit_message(true, '{LAST}', '')")).await;
         let mut options =
             stream::Options::new(params, "walferry", "s", vec!["p".into()], slot.consistent_point);
         options.message_prefixes = vec!["pfx".into(), "pfx2".into(), LAST.into()];
-        for event in events(options).await {
-            encoder.event(&event, &mut |message| records.push(record(message))).unwrap();
-        }
-        for record in records.iter_mut().filter(|record| record.topic == "srv.public.t_def") {
-            record.value = mask(&record.value, "\"e\":");
-        }
-        records
+        Capture { tables, rows, lsn: slot.consistent_point, events: events(options).await }
     }
 
-    /// The tables that the publication streams under their own name, in the order of their names.
-    async fn tables(&self, server: &Postgres) -> Vec<TableTypes> {
-        let not = if self.via_root { "c.relispartition" } else { "c.relkind = 'p'" };
-        let rows = server
-            .query(
-                "golden",
-                &format!(
-                    "SELECT c.oid FROM pg_class c WHERE c.relkind IN ('r', 'p') AND c.relnamespace = 'public'::regnamespace AND NOT {not}"
-                ),
-            )
-            .await;
-        let oids: Vec<u32> = rows.iter().map(|row| row.get(0)).collect();
-        let params = Params::parse(&server.uri("golden")).unwrap();
-        let session = Session::connect(&params, Purpose::Query, "walferry").await.unwrap();
-        catalog::types(&session, &oids).await.unwrap()
+    /// Snapshot, stream, and a heartbeat.
+    pub fn encode(&self, options: Options) -> Vec<Record> {
+        let mut records = Vec::new();
+        let mut encoder = Encoder::new(options);
+        self.tables.iter().for_each(|table| encoder.describe(table.clone()));
+        let of = Snapshot { lsn: self.lsn, taken_at: PgTimestamp(0), xid: Some(1) };
+        for (at, row) in self.rows.iter().enumerate() {
+            let mark = match row {
+                _ if at == 0 => SnapshotMark::First,
+                _ if at + 1 == self.rows.len() => SnapshotMark::Last,
+                Row { last: true, .. } => SnapshotMark::LastInDataCollection,
+                Row { first: true, .. } => SnapshotMark::FirstInDataCollection,
+                _ => SnapshotMark::Row,
+            };
+            let mut out = |message: Message<'_>| records.push(record(message));
+            encoder.snapshot_row(&of, mark, &row.relation, &row.tuple, &mut out).unwrap();
+        }
+        for event in &self.events {
+            encoder.event(event, &mut |message| records.push(record(message))).unwrap();
+        }
+        encoder.heartbeat(self.lsn, &mut |message| records.push(record(message)));
+        records
     }
+}
+
+/// The tables that the publication streams under their own name, in the order of their names.
+async fn tables(server: &Postgres, via_root: bool) -> Vec<TableTypes> {
+    let not = if via_root { "c.relispartition" } else { "c.relkind = 'p'" };
+    let tables = format!(
+        "SELECT c.oid FROM pg_class c
+         WHERE c.relkind IN ('r', 'p') AND c.relnamespace = 'public'::regnamespace AND NOT {not}"
+    );
+    let oids: Vec<u32> = server.query("golden", &tables).await.iter().map(|row| row.get(0)).collect();
+    let params = Params::parse(&server.uri("golden")).unwrap();
+    let session = Session::connect(&params, Purpose::Query, "walferry").await.unwrap();
+    catalog::types(&session, &oids).await.unwrap()
 }
 
 /// Statement by statement, as psql does it: each is a transaction of its own.
@@ -94,39 +112,23 @@ async fn execute(client: &Client, script: &str) {
     }
 }
 
-/// Every row as an `r` event. Values as the output functions write them: a cast to text would cut the padding of char(n).
-async fn snapshot(
-    client: &Client,
-    encoder: &mut Encoder,
-    tables: &[TableTypes],
-    lsn: Lsn,
-    records: &mut Vec<Record>,
-) {
+/// Every row. Values as the output functions write them: a cast to text would cut the padding of char(n).
+async fn rows(client: &Client, tables: &[TableTypes]) -> Vec<Row> {
     let mut rows = Vec::new();
-    for table in tables {
-        let relation = Arc::new(relation(table, rows.len() as u32));
+    for (at, table) in tables.iter().enumerate() {
+        let relation = Arc::new(relation(table, at as u32));
         let answer = client.simple_query(&format!("SELECT * FROM {}", table.name)).await.unwrap();
         let found: Vec<Tuple> =
             answer.iter().filter_map(|message| tuple(message, table.columns.len())).collect();
         let count = found.len();
-        rows.extend(
-            found.into_iter().enumerate().map(|(at, row)| (relation.clone(), row, at == 0, at + 1 == count)),
-        );
+        rows.extend(found.into_iter().enumerate().map(|(at, tuple)| Row {
+            relation: relation.clone(),
+            tuple,
+            first: at == 0,
+            last: at + 1 == count,
+        }));
     }
-    let of = Snapshot { lsn, taken_at: PgTimestamp(0), xid: Some(1) };
-    let count = rows.len();
-    for (at, (relation, row, first, last)) in rows.into_iter().enumerate() {
-        let mark = match (at, first, last) {
-            (0, ..) => SnapshotMark::First,
-            (at, ..) if at + 1 == count => SnapshotMark::Last,
-            (.., true) => SnapshotMark::LastInDataCollection,
-            (_, true, _) => SnapshotMark::FirstInDataCollection,
-            _ => SnapshotMark::Row,
-        };
-        encoder
-            .snapshot_row(&of, mark, &relation, &row, &mut |message| records.push(record(message)))
-            .unwrap();
-    }
+    rows
 }
 
 fn relation(table: &TableTypes, id: u32) -> Relation {
@@ -192,5 +194,4 @@ fn record(message: Message<'_>) -> Record {
         value: json(message.value),
         headers: message.headers.iter().map(header).collect::<BTreeMap<_, _>>(),
     }
-    .masked()
 }

@@ -13,6 +13,7 @@ use super::header;
 use super::json;
 use super::message::{Message, Position};
 use super::options::Options;
+use super::schema::{CLOSE, Openings};
 use super::source::{Origin, Source, unix_micros};
 use super::table::{Part, Table};
 use super::topic::Topics;
@@ -41,6 +42,7 @@ pub struct Encoder {
     buffers: Buffers,
     /// Decimal, for the header.
     epoch: String,
+    openings: Openings,
 }
 
 /// Where a snapshot's rows are from.
@@ -89,6 +91,7 @@ impl Encoder {
         Encoder {
             topics: Topics::new(&options.prefix),
             epoch: options.epoch.to_string(),
+            openings: Openings::new(&options),
             options,
             types: HashMap::new(),
             tables: Tables::default(),
@@ -276,11 +279,13 @@ impl Encoder {
     ) -> Result<()> {
         self.buffers.clear();
         let Buffers { key, value, position: place, unchanged, names, .. } = &mut self.buffers;
+        key.extend_from_slice(&table.key_opening);
         let keyed = match (row.after, row.before) {
             (Some(after), _) => table.write_key(key, after, row.old.map(|(old, _)| old))?,
             (None, Some((before, _))) => table.write_key(key, before, None)?,
             (None, None) => false,
         };
+        value.extend_from_slice(&table.value_opening);
         value.extend_from_slice(b"{\"before\":");
         match row.before {
             Some((before, part)) => table.write_row(value, before, part, None, unchanged)?,
@@ -302,6 +307,10 @@ impl Encoder {
         value.extend_from_slice(b",\"op\":\"");
         value.push(row.operation);
         json::display(value, format_args!("\",\"ts_ms\":{ms},\"ts_us\":{us},\"ts_ns\":{ns}}}"));
+        if self.options.schemas {
+            key.extend_from_slice(CLOSE);
+            value.extend_from_slice(CLOSE);
+        }
         json::display(place, position);
         if !unchanged.is_empty() {
             table.write_names(names, unchanged);
@@ -369,6 +378,8 @@ impl Encoder {
         source.set(&self.options, &Origin { time, snapshot: "false", last, lsn, xid });
         self.buffers.clear();
         let Buffers { key, value, position: place, .. } = &mut self.buffers;
+        key.extend_from_slice(&self.openings.message_key);
+        value.extend_from_slice(&self.openings.message);
         key.extend_from_slice(b"{\"prefix\":");
         json::string(key, prefix.as_bytes());
         key.push(b'}');
@@ -385,6 +396,10 @@ impl Encoder {
         value.extend_from_slice(b",\"content\":\"");
         value::write_bytes(value, content, self.options.message_encoding());
         value.extend_from_slice(b"\"}}");
+        if self.options.schemas {
+            key.extend_from_slice(CLOSE);
+            value.extend_from_slice(CLOSE);
+        }
         json::display(place, position);
         let headers = Headers::plain(place, &self.epoch);
         out(Message {
@@ -401,10 +416,16 @@ impl Encoder {
     pub fn heartbeat(&mut self, lsn: Lsn, out: &mut impl FnMut(Message<'_>)) {
         self.buffers.clear();
         let Buffers { key, value, position, .. } = &mut self.buffers;
+        key.extend_from_slice(&self.openings.heartbeat_key);
+        value.extend_from_slice(&self.openings.heartbeat);
         key.extend_from_slice(b"{\"serverName\":");
         json::string(key, self.options.prefix.as_bytes());
         key.push(b'}');
         json::display(value, format_args!("{{\"ts_ms\":{}}}", self.now.div_euclid(1_000_000)));
+        if self.options.schemas {
+            key.extend_from_slice(CLOSE);
+            value.extend_from_slice(CLOSE);
+        }
         json::display(position, Position { commit_lsn: lsn, index: 0 });
         let mut headers = Headers::plain(position, &self.epoch);
         headers.run(&self.options);
@@ -421,6 +442,8 @@ impl Encoder {
     fn marker(&mut self, transaction: &Transaction, end: Option<Lsn>, out: &mut impl FnMut(Message<'_>)) {
         self.buffers.clear();
         let Buffers { key, value, position, names, time, .. } = &mut self.buffers;
+        key.extend_from_slice(&self.openings.transaction_key);
+        value.extend_from_slice(&self.openings.transaction);
         key.extend_from_slice(b"{\"id\":");
         json::quoted(key, &transaction.id);
         key.push(b'}');
@@ -439,6 +462,10 @@ impl Encoder {
         }
         let micros = unix_micros(transaction.committed_at);
         json::display(value, format_args!(",\"ts_ms\":{}}}", micros.div_euclid(1000)));
+        if self.options.schemas {
+            key.extend_from_slice(CLOSE);
+            value.extend_from_slice(CLOSE);
+        }
         let index = if end.is_some() { transaction.events } else { 0 };
         json::display(position, Position { commit_lsn: transaction.commit_lsn, index });
         json::display(time, micros);

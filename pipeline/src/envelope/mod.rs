@@ -23,6 +23,7 @@ pub mod header;
 mod json;
 mod message;
 mod options;
+mod schema;
 mod source;
 mod table;
 mod topic;

@@ -6,6 +6,7 @@ use pg::{QualifiedName, Result};
 
 use super::json;
 use super::options::Options;
+use super::schema;
 use super::topic::Topics;
 use super::types::TableTypes;
 use super::value::Codec;
@@ -22,6 +23,9 @@ pub(super) struct Table {
     columns: Vec<TableColumn>,
     /// Positions of the message key's columns.
     key: Vec<usize>,
+    /// What stands before a key and a value: their schemas, if they are wanted.
+    pub(super) key_opening: Vec<u8>,
+    pub(super) value_opening: Vec<u8>,
 }
 
 struct TableColumn {
@@ -46,7 +50,7 @@ impl Table {
         relation: &Arc<Relation>,
         types: Option<&TableTypes>,
     ) -> Table {
-        let columns = relation
+        let columns: Vec<TableColumn> = relation
             .columns
             .iter()
             .map(|column| {
@@ -63,13 +67,19 @@ impl Table {
         source.extend_from_slice(b",\"table\":");
         json::string(&mut source, relation.name.name.as_bytes());
         source.extend_from_slice(b",\"txId\":");
+        let topic = topics.table(&relation.name);
+        let key = key_of(relation, types);
+        let codecs: Vec<&Codec> = columns.iter().map(|column| &column.codec).collect();
+        let (key_opening, value_opening) = schema::table(options, &topic, relation, types, &codecs, &key);
         Table {
             relation: relation.clone(),
-            topic: topics.table(&relation.name),
+            topic,
             collection: format!("{}.{}", relation.name.schema, relation.name.name),
             source,
             columns,
-            key: key_of(relation, types),
+            key,
+            key_opening,
+            value_opening,
         }
     }
 

@@ -42,6 +42,8 @@ pub struct ColumnType {
     pub not_null: bool,
     /// The column's DEFAULT as a value in text form, where it is a constant.
     pub default: Option<String>,
+    /// It has a DEFAULT that is computed (`now()`, a sequence).
+    pub computed_default: bool,
     /// Labels of an enum, in order.
     pub labels: Vec<String>,
 }

@@ -97,6 +97,9 @@ async fn columns(session: &Session, tables: &[u32]) -> Result<Vec<(u32, ColumnTy
         array: row.get(7),
         not_null: row.get(8),
         default: row.get::<_, Option<&str>>(9).and_then(constant),
+        computed_default: row
+            .get::<_, Option<&str>>(9)
+            .is_some_and(|expression| constant(expression).is_none() && !expression.starts_with("NULL")),
         labels: row.get(10),
     };
     Ok(rows.iter().map(|row| (row.get(0), column(row))).collect())

@@ -14,8 +14,8 @@ use super::options::{Options, Values};
 use super::types::ColumnType;
 use crate::change::{Column, RelationColumn};
 
-use debezium::{Encoding, Wrong};
-use postgres::Plain;
+use debezium::{Encoding, Scalar, Wrong};
+pub(super) use postgres::Plain;
 
 pub(super) use debezium::binary::{read_bytes, write_bytes};
 
@@ -58,6 +58,14 @@ impl Codec {
             }
         }
         Ok(())
+    }
+
+    /// Its JSON is a whole number.
+    pub(super) fn is_integer(&self) -> bool {
+        match self {
+            Codec::Plain(plain) => *plain == Plain::Integer,
+            Codec::Debezium(encoding) => !encoding.array && matches!(encoding.scalar, Scalar::Integer(_)),
+        }
     }
 
     /// The text that was written as `value`; None: NULL.

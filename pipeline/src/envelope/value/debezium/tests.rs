@@ -13,6 +13,7 @@ fn column(oid: u32, name: &str, modifier: i32, array: bool) -> ColumnType {
         array,
         not_null: false,
         default: None,
+        computed_default: false,
         labels: Vec::new(),
     }
 }
