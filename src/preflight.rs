@@ -85,13 +85,17 @@ pub async fn refuse(context: &Context) -> Result<()> {
 /// A password or a row may be read on the way to a host that is not local.
 fn tls(side: Side, params: &Params) -> Option<Finding> {
     let mode = params.tls().mode;
-    let open = mode < SslMode::Require && params.hosts().iter().any(|host| !host.is_local());
-    open.then(|| {
-        Finding::warning(
-            side,
-            "TLS",
-            format!("sslmode={mode}: the connection to the {} may not be encrypted", side.as_str()),
-        )
-        .fix("add sslmode=verify-full (and sslrootcert) to the connection string")
+    let weak = mode < SslMode::VerifyFull && params.hosts().iter().any(|host| !host.is_local());
+    weak.then(|| {
+        let side_name = side.as_str();
+        let what = match mode {
+            SslMode::Disable | SslMode::Allow | SslMode::Prefer => {
+                format!("the connection to the {side_name} may not be encrypted")
+            }
+            SslMode::VerifyCa => format!("the name of the {side_name}'s server is not verified"),
+            _ => format!("the connection to the {side_name} is encrypted, but its server is not verified"),
+        };
+        Finding::warning(side, "TLS", format!("sslmode={mode}: {what}"))
+            .fix("add sslmode=verify-full (and sslrootcert) to the connection string")
     })
 }

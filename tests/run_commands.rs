@@ -183,9 +183,24 @@ async fn keyless_tables_get_their_identity_back() {
     run.wait_for_step("live").await;
     let identities = "SELECT string_agg(relname || relreplident::text, ' ' ORDER BY relname) FROM pg_class WHERE relname IN ('k', 'n')";
     assert_eq!(source.value::<String>("app", identities).await, "kf nf");
+    assert_eq!(target.value::<String>("app", identities).await, "kd nn", "what the source had before");
+    // Found by the whole row all the same.
+    source
+        .sql(
+            "app",
+            "INSERT INTO k VALUES (1), (1), (2); INSERT INTO n VALUES (1); UPDATE k SET v = 3 WHERE v = 2",
+        )
+        .await;
+    source.sql("app", "DELETE FROM k WHERE ctid = (SELECT min(ctid) FROM k); UPDATE n SET v = 4").await;
+    let position = source.wal_position().await;
+    walferry.command("status").args(&["--wait", &position]).run().await.expect_code(0);
+    let rows = "SELECT (SELECT string_agg(v::text, ' ' ORDER BY v) FROM k) || ' ' || (SELECT string_agg(v::text, ' ') FROM n)";
+    assert_eq!(target.value::<String>("app", rows).await, "1 3 4");
     run.kill9().await;
     walferry.command("clean").run().await.expect_code(0);
-    assert_eq!(source.value::<String>("app", identities).await, "kd nn");
+    for server in [&source, &target] {
+        assert_eq!(server.value::<String>("app", identities).await, "kd nn");
+    }
     assert_eq!(leftovers(&source, &target).await, Vec::<String>::new());
 }
 

@@ -173,3 +173,33 @@ async fn a_constraint_of_the_targets_own_stops_and_a_cure_goes_on() {
     feed.expect_exact().await;
     feed.end().await;
 }
+
+/// The same for a table that is found by its whole row: no key tells whether it was there.
+#[tokio::test]
+async fn a_before_trigger_that_returns_null_on_a_table_with_identity_full() {
+    let table = "CREATE TABLE t (id int, b text); ALTER TABLE t REPLICA IDENTITY FULL";
+    let trigger = "CREATE FUNCTION guard() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF OLD.id = 1 THEN RETURN NULL; END IF; IF TG_OP = 'DELETE' THEN RETURN OLD; END IF; RETURN NEW; END $$;
+        CREATE TRIGGER guard BEFORE UPDATE OR DELETE ON t FOR EACH ROW EXECUTE FUNCTION guard(); ALTER TABLE t ENABLE ALWAYS TRIGGER guard";
+    let mut feed = Feed::of(table)
+        .into(&format!("{table}; {trigger}"))
+        .ways(&[Way::Default, Way::Sets, Way::Rows])
+        .start()
+        .await;
+    feed.source("INSERT INTO t VALUES (1, 'a'), (1, 'a'), (2, NULL), (3, 'c'), (3, 'c')").await;
+    feed.source("UPDATE t SET b = 'x' WHERE id = 2; DELETE FROM t WHERE ctid = (SELECT min(ctid) FROM t WHERE id = 3)").await;
+    feed.source("DELETE FROM t WHERE ctid = (SELECT min(ctid) FROM t WHERE id = 1)").await;
+    feed.source("UPDATE t SET b = 'b' WHERE id = 1").await;
+    feed.applied().await;
+    feed.expect_on_targets("SELECT * FROM t ORDER BY 1, 2", &["1|a", "1|a", "2|x", "3|c"]).await;
+    for lane in &feed.lanes {
+        assert_eq!(lane.walferry.status().await.count("missing"), 0, "{:?}", lane.way);
+    }
+    // On the target it is ('a'), so that this one really is not there.
+    feed.source("UPDATE t SET b = 'c' WHERE id = 1 AND b = 'b'").await;
+    feed.applied().await;
+    for lane in &feed.lanes {
+        assert_eq!(lane.walferry.status().await.count("missing"), 1, "{:?}", lane.way);
+    }
+    feed.end().await;
+}

@@ -25,13 +25,22 @@ const RENEW: Duration = Duration::from_secs(10);
 /// A process that reconnects is without its lock for some seconds.
 const ABSENT: Duration = Duration::from_secs(20);
 
-/// Refuses at once when no process runs the run. `patience`: how long to wait for the answer; none: as long as it takes.
+/// How long to wait.
+#[derive(Clone, Copy, Debug)]
+pub enum Patience {
+    /// For the answer.
+    Answer(Duration),
+    /// For a sign of life: the answer may take as long as it likes while somebody is at work on it.
+    SignOfLife(Duration),
+}
+
+/// Refuses at once when no process runs the run.
 pub async fn ask(
     session: &Session,
     run: &Run,
     kind: RequestKind,
     args: &Value,
-    patience: Option<Duration>,
+    patience: Patience,
     cancel: &CancellationToken,
 ) -> Result<Answer> {
     if holder(session, &run.name).await?.is_none() {
@@ -41,6 +50,7 @@ pub async fn ask(
     let begun = Instant::now();
     let mut renewed = begun;
     let mut seen = begun;
+    let mut life = SignsOfLife { last: None, at: begun };
     loop {
         tokio::select! {
             () = sleep(LOOK_AGAIN) => {}
@@ -52,19 +62,29 @@ pub async fn ask(
         let Some(request) = Request::read(session, id).await? else {
             return Err(Error::failed("REQUEST_GONE", "the request is gone: the run was cleaned"));
         };
-        match request.state {
-            RequestState::Done => return Ok(Answer::Done(request.result.unwrap_or_default())),
-            RequestState::Failed => return Ok(Answer::Failed(request.result.unwrap_or_default())),
-            _ => {}
+        if let Some(answer) = answered(Some(request.clone())) {
+            return Ok(answer);
         }
         if renewed.elapsed() >= RENEW {
             Request::renew(session, id).await?;
             renewed = Instant::now();
         }
-        if patience.is_some_and(|patience| begun.elapsed() >= patience) {
-            withdraw(session, &run.name, id).await?;
-            return Err(Error::failed("REQUEST_TIMEOUT", "the running process did not answer in time")
-                .hint(format!("see what it does: walferry status --name {}", run.name)));
+        life.look(&request);
+        match patience {
+            Patience::Answer(limit) if begun.elapsed() >= limit => {
+                withdraw(session, &run.name, id).await?;
+                return Err(Error::failed("REQUEST_TIMEOUT", "the running process did not answer in time")
+                    .hint(format!("see what it does: walferry status --name {}", run.name)));
+            }
+            Patience::SignOfLife(limit) if life.at.elapsed() >= limit => {
+                let withdrawn = Request::withdraw(session, &run.name, id).await?;
+                // It may have answered at this very moment.
+                if !withdrawn && let Some(answer) = answered(Request::read(session, id).await?) {
+                    return Ok(answer);
+                }
+                return Err(silent(run, limit, withdrawn));
+            }
+            _ => {}
         }
         if holder(session, &run.name).await?.is_some() {
             seen = Instant::now();
@@ -73,6 +93,50 @@ pub async fn ask(
             return Err(Error::failed("RUN_ENDED", format!("the process of run \"{}\" has ended", run.name))
                 .hint("start it again with the same command; it finishes or rolls back what it had begun"));
         }
+    }
+}
+
+fn answered(request: Option<Request>) -> Option<Answer> {
+    let request = request?;
+    match request.state {
+        RequestState::Done => Some(Answer::Done(request.result.unwrap_or_default())),
+        RequestState::Failed => Some(Answer::Failed(request.result.unwrap_or_default())),
+        _ => None,
+    }
+}
+
+/// What the serving process changes in its request, and when that was seen; both clocks are ours.
+struct SignsOfLife {
+    last: Option<(RequestState, Value)>,
+    at: Instant,
+}
+
+impl SignsOfLife {
+    fn look(&mut self, request: &Request) {
+        let now = (request.state, request.args.clone());
+        if self.last.as_ref() != Some(&now) {
+            self.at = if self.last.is_some() { Instant::now() } else { self.at };
+            self.last = Some(now);
+        }
+    }
+}
+
+fn silent(run: &Run, waited: Duration, withdrawn: bool) -> Error {
+    let name = &run.name;
+    let error = Error::failed(
+        "REQUEST_TIMEOUT",
+        format!("the process of run \"{name}\" has given no sign of life for {} s", waited.as_secs()),
+    );
+    if withdrawn {
+        error.detail("the request is withdrawn; the source is as it was once that process is gone").hint(format!(
+            "end the process and start it again, then ask again; if its host can't be reached, on the source: SELECT \
+             pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE '% (fence)' lets waiting writers through, \
+             and see: walferry status --name {name}"
+        ))
+    } else {
+        error
+            .detail("it had begun to hand over, which can't be withdrawn any more")
+            .hint(format!("end the process and start it again: it finishes or rolls back; see: walferry status --name {name}"))
     }
 }
 

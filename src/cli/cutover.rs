@@ -1,12 +1,14 @@
 //! `walferry cutover`: asks the running process to hand over.
 
+use std::time::Duration;
+
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use pg::{Error, Result};
 use serde_json::{Value, json};
 use writer::control::{CutoverState, RequestKind, Step};
 
-use super::ask::{Answer, ask, failure};
+use super::ask::{Answer, Patience, ask, failure};
 use super::options::{Flags, Overrides};
 use super::{Context, Exit, target};
 use crate::config::{CutoverVerify, Needs, Value as _};
@@ -36,6 +38,9 @@ impl Overrides for CutoverArgs {
     }
 }
 
+/// A busy process may be late with its signs of life, which come every 2 s.
+const SLACK: Duration = Duration::from_secs(10);
+
 pub async fn run(args: CutoverArgs, context: Context) -> Result<Exit> {
     let (session, run) = target::existing_run(&context, "cutover").await?;
     let name = &run.name;
@@ -60,7 +65,8 @@ pub async fn run(args: CutoverArgs, context: Context) -> Result<Exit> {
         CutoverVerify::Changed => "asked for the cutover; both sides are compared first, beside the load",
         CutoverVerify::Full | CutoverVerify::None => "asked for the cutover",
     });
-    match ask(&session, &run, RequestKind::Cutover, &asked, None, &context.cancel).await? {
+    let patience = Patience::SignOfLife(settings.timeout + SLACK);
+    match ask(&session, &run, RequestKind::Cutover, &asked, patience, &context.cancel).await? {
         Answer::Done(result) => {
             done(name, &result, args.json)?;
             Ok(Exit::Done)

@@ -7,7 +7,7 @@ use pg::{Error, Result};
 use serde_json::{Value, json};
 use writer::control::RequestKind;
 
-use super::ask::{Answer, ask, failure};
+use super::ask::{Answer, Patience, ask, failure};
 use super::options::{Flags, Overrides};
 use super::{Context, Exit, target};
 use crate::config::{Value as _, unquote};
@@ -44,7 +44,9 @@ pub async fn run(args: RefreshArgs, context: Context) -> Result<Exit> {
     let (session, run) = target::existing_run(&context, "refresh").await?;
     let asked = json!({"no_copy": args.no_copy, "publications": publications});
     context.reporter.note("asked the running process to look at its publications again");
-    match ask(&session, &run, RequestKind::Refresh, &asked, Some(patience), &context.cancel).await? {
+    match ask(&session, &run, RequestKind::Refresh, &asked, Patience::Answer(patience), &context.cancel)
+        .await?
+    {
         Answer::Done(result) => {
             if args.json {
                 output::print_json(&result)?;

@@ -295,6 +295,9 @@ component! {
         /// How long one attempt to lock all tables may wait before it lets everybody through again.
         /// Default: below PostgreSQL's `deadlock_timeout`, because writers queue behind it.
         pub lock_timeout: Duration = "500ms",
+        /// `auto`: a cutover that was rolled back is tried again after 30 s, then twice as long each time, up to this.
+        /// Default: 10 min, because each attempt compares both sides and makes writers queue for a moment.
+        pub retry_max: Duration = "10min",
         /// What is compared under the fence: rows `changed` since the full verification before it, everything (`full`), or nothing
         /// (`none`).
         /// Default: changed, which proves as much as full and takes seconds.

@@ -262,8 +262,7 @@ macro_rules! choice {
         pub enum $name { $( $(#[doc = $doc])* $variant, )* }
 
         impl $name {
-            /// For clap's list of possible values.
-            #[allow(dead_code)]
+            /// The words, in the order of the reference page.
             pub const WORDS: &'static [&'static str] = &[$($word),*];
         }
 
@@ -273,7 +272,7 @@ macro_rules! choice {
             fn read(text: &str) -> Result<Self, String> {
                 match text.trim() {
                     $( $word => Ok(Self::$variant), )*
-                    _ => Err(format!("expected one of {}", [$($word),*].join(", "))),
+                    _ => Err(format!("expected one of {}", Self::WORDS.join(", "))),
                 }
             }
 

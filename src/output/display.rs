@@ -114,8 +114,9 @@ async fn plain(format: LogFormat, verbosity: usize, stderr: Stderr, mut queue: m
                         super::bytes(*bytes)
                     )),
                     Report::Live { applied, lag_bytes, lag_ms, rate } => Some(format!(
-                        "live: applied {applied}, {} and {lag_ms} ms behind, {rate:.0} changes/s",
-                        super::bytes(*lag_bytes)
+                        "live: applied {applied}, {}{} behind, {rate:.0} changes/s",
+                        super::bytes(*lag_bytes),
+                        lag_ms.map_or_else(String::new, |ms| format!(" and {ms} ms"))
                     )),
                     report => lines::line(report),
                 };

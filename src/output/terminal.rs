@@ -155,8 +155,9 @@ impl Terminal {
             Report::Live { applied, lag_bytes, lag_ms, rate } => {
                 if let Some(current) = &mut self.current {
                     current.live = Some(format!(
-                        "applied {applied}  {} behind  {lag_ms} ms  {} changes/s",
+                        "applied {applied}  {} behind{}  {} changes/s",
                         bytes(lag_bytes),
+                        lag_ms.map_or_else(String::new, |ms| format!("  {ms} ms")),
                         count(rate.max(0.0).round() as u64)
                     ));
                 }

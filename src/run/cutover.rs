@@ -47,8 +47,13 @@ pub async fn serve(
     request: &Request,
 ) -> Result<bool> {
     let client = owner.session();
-    Request::advance(client, &run.name, request.id, RequestState::Running, None, None).await?;
-    let result = Box::pin(attempt(context, owner, run, handle, request)).await;
+    if !Request::take(client, &run.name, request.id).await? {
+        return Ok(false);
+    }
+    let result = tokio::select! {
+        result = Box::pin(attempt(context, owner, run, handle, request)) => result,
+        never = beat(client, request.id) => match never {},
+    };
     let _ = handle.commands.send(Command::Record(false)).await;
     let _ = handle.commands.send(Command::Release).await;
     match result {
@@ -71,6 +76,21 @@ pub async fn serve(
         }
     }
 }
+
+/// Tells the asker that somebody is at work, for as long as that is so.
+async fn beat(client: &tokio_postgres::Client, request: i64) -> std::convert::Infallible {
+    loop {
+        tokio::time::sleep(BEAT).await;
+        if let Err(error) = Request::beat(client, request).await {
+            tracing::debug!("could not tell the asker that the cutover goes on: {error}");
+            // What comes next on this connection says so as well, and knows whether the fence is in force.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// An asker that hears nothing for as long as the cutover may take, and some seconds, takes its request back.
+const BEAT: Duration = Duration::from_secs(2);
 
 /// Between the fence and the opening nobody can write anywhere: whatever went wrong is tried again.
 fn tried_again(error: Error) -> Error {
@@ -123,10 +143,13 @@ async fn attempt(
         }
     };
     let began = monitor::unix_ms().saturating_sub(u64::try_from(since.elapsed().as_millis()).unwrap_or(0));
-    let mut args = request.args.clone();
-    args["began_ms"] = json!(began);
-    Request::advance(owner.session(), &run.name, request.id, RequestState::Running, Some(&args), None)
-        .await?;
+    if !Request::begin(owner.session(), request.id, began).await? {
+        let _ = fence.rollback().await;
+        return Err(Failure::RolledBack(Error::failed(
+            "CUTOVER_WITHDRAWN",
+            "the cutover was withdrawn by whoever asked for it",
+        )));
+    }
     let finish = async {
         Run::set_cutover(owner.session(), &run.name, Some(CutoverState::Fencing)).await?;
         fail::fail_point!("cutover-fencing");

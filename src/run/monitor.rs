@@ -1,6 +1,7 @@
 //! How far the target is behind, and what the slot costs the source; about once a second.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::collections::VecDeque;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use pg::{Lsn, Result, Session};
 use pipeline::PgTimestamp;
@@ -17,6 +18,7 @@ const PG_EPOCH_MS: i64 = 946_684_800_000;
 pub struct Monitor {
     session: Option<Session>,
     previous: Option<Lsn>,
+    behind: Behind,
 }
 
 /// One look.
@@ -25,7 +27,8 @@ pub struct Look {
     pub source: Lsn,
     pub retained: u64,
     pub lag_bytes: u64,
-    pub lag_ms: u64,
+    /// None while unknown.
+    pub lag_ms: Option<u64>,
     /// Everything that the source had at the look before this one has been applied.
     pub caught_up: bool,
 }
@@ -37,6 +40,43 @@ pub fn unix_ms() -> u64 {
 fn age_ms(at: PgTimestamp) -> u64 {
     let now = i64::try_from(unix_ms()).unwrap_or(i64::MAX);
     u64::try_from(now - PG_EPOCH_MS - at.0 / 1000).unwrap_or(0)
+}
+
+/// What a busy source writes between two looks, and what an idle one writes without a change of ours, is no lag.
+const NOTHING_LEFT: u64 = 1 << 20;
+
+/// How long ago the target was what the source is now.
+///
+/// Commit times alone don't tell: a transaction that was applied an hour ago, with nothing after it, is no lag of an hour. So the
+/// positions of earlier looks are kept: what is not applied is younger than the last of them that was reached.
+#[derive(Default)]
+struct Behind {
+    /// Positions of the source that are not reached, and when they were seen.
+    seen: VecDeque<(Lsn, Instant)>,
+    reached: Option<Instant>,
+}
+
+/// An hour of looks; what does not fit makes the bound wider, not wrong.
+const KEPT: usize = 3600;
+
+impl Behind {
+    fn saw(&mut self, source: Lsn, applied: Lsn, now: Instant) {
+        if self.seen.len() < KEPT {
+            self.seen.push_back((source, now));
+        }
+        while let Some(&(position, at)) = self.seen.front()
+            && position <= applied
+        {
+            self.reached = Some(at);
+            self.seen.pop_front();
+        }
+    }
+
+    /// `age`: of the transaction that was applied last.
+    fn lag_ms(&self, age: Option<u64>, now: Instant) -> Option<u64> {
+        let bound = self.reached.map(|at| u64::try_from((now - at).as_millis()).unwrap_or(u64::MAX));
+        age.into_iter().chain(bound).min()
+    }
 }
 
 impl Monitor {
@@ -55,10 +95,11 @@ impl Monitor {
         let end = applied.progress.end_lsn;
         let caught_up = self.previous.replace(source).is_some_and(|before| end >= before);
         let lag_bytes = source.bytes_since(end);
-        let lag_ms = match applied.committed_at {
-            _ if caught_up => 0,
-            Some(at) => age_ms(at),
-            None => 0,
+        self.behind.saw(source, end, Instant::now());
+        let lag_ms = if caught_up && lag_bytes < NOTHING_LEFT {
+            Some(0)
+        } else {
+            self.behind.lag_ms(applied.committed_at.map(age_ms), Instant::now())
         };
         Ok(Look { source, retained, lag_bytes, lag_ms, caught_up })
     }
@@ -88,7 +129,7 @@ pub fn live(look: Option<&Look>, waiting: Vec<String>) -> Live {
     Live {
         source_lsn: look.map(|look| look.source.to_string()),
         lag_bytes: look.map(|look| look.lag_bytes),
-        lag_ms: look.map(|look| look.lag_ms),
+        lag_ms: look.and_then(|look| look.lag_ms),
         retained_wal_bytes: look.map(|look| look.retained),
         waiting,
         host: hostname(),
@@ -101,4 +142,42 @@ pub fn live(look: Option<&Look>, waiting: Vec<String>) -> Live {
 fn hostname() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname")
         .map_or_else(|_| String::new(), |name| name.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn lag_is_unknown_until_something_was_reached() {
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let lsn = Lsn::new;
+        let mut behind = Behind::default();
+        behind.saw(lsn(1000), lsn(10), at(0));
+        assert_eq!(behind.lag_ms(None, at(0)), None, "nothing applied yet");
+        assert_eq!(behind.lag_ms(Some(90_000), at(0)), Some(90_000), "the age of what was applied last");
+        behind.saw(lsn(2000), lsn(1500), at(5));
+        assert_eq!(
+            behind.lag_ms(Some(90_000), at(6)),
+            Some(6_000),
+            "what is left is younger than the look that was reached"
+        );
+        assert_eq!(behind.lag_ms(None, at(6)), Some(6_000));
+        behind.saw(lsn(2500), lsn(1600), at(7));
+        assert_eq!(behind.lag_ms(Some(2_500), at(7)), Some(2_500));
+        behind.saw(lsn(2500), lsn(2500), at(8));
+        assert_eq!(behind.lag_ms(None, at(8)), Some(0));
+    }
+
+    #[test]
+    fn looks_are_bounded() {
+        let mut behind = Behind::default();
+        for position in 0..2 * KEPT as u64 {
+            behind.saw(Lsn::new(100 + position), Lsn::new(1), Instant::now());
+        }
+        assert_eq!(behind.seen.len(), KEPT);
+    }
 }

@@ -70,6 +70,7 @@ pub async fn restore(
     let_admin_in(owner.session(), context.target_admin.user()).await?;
     let tx = admin.transaction().await?;
     let always = writer::schema::restore(&tx, &pre, &schemas).await?;
+    tx.batch_execute(&identities_before(run)).await?;
     for left_out in store(&tx, &run.name, &post, &always).await? {
         context.reporter.warning(left_out, None);
     }
@@ -80,6 +81,17 @@ pub async fn restore(
     fail::fail_point!("schema-restored");
     tx.commit().await?;
     Ok(())
+}
+
+/// `--keyless full` has changed the source before it was dumped: the target gets the identities that the source had. What is applied
+/// follows the source's.
+fn identities_before(run: &Run) -> String {
+    let before = run.keyless.as_ref().and_then(|keyless| keyless.as_object());
+    let statement = |(table, was): (&String, &serde_json::Value)| {
+        let was = if was.as_str() == Some("NOTHING") { "NOTHING" } else { "DEFAULT" };
+        format!("ALTER TABLE {table} REPLICA IDENTITY {was};")
+    };
+    before.into_iter().flatten().map(statement).collect()
 }
 
 /// The sequences that come with a run's tables: of a database or of schemas, all that are there; of chosen tables, those they use. Another

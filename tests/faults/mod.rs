@@ -5,6 +5,7 @@
 
 mod crash_windows;
 mod cutover;
+mod cutover_requests;
 mod ddl;
 mod refusals;
 mod restarts;

@@ -7,7 +7,6 @@
 //!
 //! Everything here panics with a full message instead of returning errors: a test has no use for them.
 //! Everything lives in one folder per test process and is gone when the process is, however it ends.
-#![allow(dead_code, unused_imports, reason = "a fixture may be finished before the test that needs it")]
 
 pub mod feed;
 pub mod kafka;

@@ -94,10 +94,6 @@ impl Proxy {
         Self { port, shared, listening, task }
     }
 
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
     /// The server's address through the proxy, for its superuser.
     pub fn uri(&self, database: &str) -> String {
         self.uri_as("postgres", database)

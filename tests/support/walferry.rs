@@ -34,7 +34,6 @@ pub struct Walferry {
     command: Vec<String>,
     failpoints: Vec<(String, String)>,
     environment: Vec<(String, String)>,
-    timeout: Duration,
 }
 
 /// What a finished command left.
@@ -55,7 +54,6 @@ impl Walferry {
             command: Vec::new(),
             failpoints: Vec::new(),
             environment: Vec::new(),
-            timeout: Duration::from_secs(120),
         }
     }
 
@@ -91,19 +89,13 @@ impl Walferry {
         self
     }
 
-    /// How long `run` waits for the end (120 s).
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
     pub fn run_name(&self) -> &str {
         self.name.as_deref().unwrap_or("walferry")
     }
 
     /// Runs the command to its end.
     pub async fn run(&self) -> Output {
-        self.spawn().wait_exit_within(self.timeout).await
+        self.spawn().wait_exit_within(Duration::from_secs(120)).await
     }
 
     /// Starts the command.

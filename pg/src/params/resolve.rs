@@ -83,8 +83,10 @@ pub(super) fn resolve(text: &str, environment: &Environment) -> Result<Params> {
             .map(|limit| Duration::from_secs(limit.max(2))),
     };
     let application_name = given.get("application_name").or(given.get("fallback_application_name"));
+    let hosts = host::hosts(&given)?;
+    let tls = tls::tls(&given, environment, &hosts)?;
     Ok(Params {
-        hosts: host::hosts(&given)?,
+        hosts,
         dbname: given.get("dbname").unwrap_or(&user).to_owned(),
         user,
         password: given.get("password").map(SecretString::from),
@@ -103,7 +105,7 @@ pub(super) fn resolve(text: &str, environment: &Environment) -> Result<Params> {
         require_auth: auth::require_auth(&given)?,
         channel_binding: auth::channel_binding(&given)?,
         require_peer: given.get("requirepeer").map(str::to_owned),
-        tls: tls::tls(&given, environment)?,
+        tls,
     })
 }
 

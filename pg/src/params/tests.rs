@@ -85,7 +85,6 @@ fn string_over_service_over_environment_over_default() {
 #[test]
 fn defaults() {
     let params = parse("postgresql://db/app");
-    assert_eq!(params.tls.mode, SslMode::Prefer);
     assert_eq!(params.connect_timeout, Some(Duration::from_secs(10)));
     assert_eq!(params.keepalive.unwrap().idle, Duration::from_secs(10));
     assert!(
@@ -100,6 +99,34 @@ fn defaults() {
     assert_eq!(parse("keepalives=0").keepalive, None);
     assert_eq!(parse("sslrootcert=system").tls.mode, SslMode::VerifyFull);
     assert!(matches!(parse("").hosts[0].endpoint, Endpoint::Unix(_) | Endpoint::Tcp { .. }));
+}
+
+#[test]
+fn clear_text_to_another_host_has_to_be_asked_for() {
+    for (text, mode, given) in [
+        ("postgresql://db/app", SslMode::Require, false),
+        ("host=192.0.2.7", SslMode::Require, false),
+        ("host=localhost hostaddr=192.0.2.7", SslMode::Require, false),
+        ("host=localhost,db", SslMode::Require, false),
+        ("host=db sslnegotiation=direct", SslMode::Require, false),
+        ("host=db sslmode=prefer", SslMode::Prefer, true),
+        ("host=db sslmode=disable", SslMode::Disable, true),
+        ("host=db sslmode=verify-ca", SslMode::VerifyCa, true),
+        ("host=db sslrootcert=system", SslMode::VerifyFull, false),
+        ("host=/tmp", SslMode::Prefer, false),
+        ("host=localhost", SslMode::Prefer, false),
+        ("host=127.0.0.1", SslMode::Prefer, false),
+        ("host=::1", SslMode::Prefer, false),
+        ("host=db hostaddr=127.0.0.1", SslMode::Prefer, false),
+        ("host=/tmp,127.0.0.1", SslMode::Prefer, false),
+        ("host=127.0.0.1 sslmode=require", SslMode::Require, true),
+    ] {
+        let tls = parse(text).tls;
+        assert_eq!((tls.mode, tls.mode_given), (mode, given), "{text}");
+    }
+    let environment = Environment::of(&[("PGSSLMODE", "disable")], None, "me");
+    let tls = Params::parse_with("host=db", &environment).unwrap().tls;
+    assert_eq!((tls.mode, tls.mode_given), (SslMode::Disable, true));
 }
 
 #[test]

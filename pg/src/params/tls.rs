@@ -5,8 +5,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::Environment;
 use super::keyword::Given;
+use super::{Environment, Host};
 use crate::{Error, Result};
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -72,6 +72,8 @@ pub enum TlsVersion {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TlsParams {
     pub mode: SslMode,
+    /// Somebody wrote the mode; without it stands what [`default_mode`] says.
+    pub mode_given: bool,
     pub negotiation: SslNegotiation,
     pub root_cert: RootCert,
     pub cert: Option<PathBuf>,
@@ -84,14 +86,26 @@ pub struct TlsParams {
     pub max_version: TlsVersion,
 }
 
-pub(super) fn tls(given: &Given, environment: &Environment) -> Result<TlsParams> {
+/// libpq's `prefer` takes a connection in clear text without a word. That is our default only where the traffic stays on this machine: to
+/// another host it has to be asked for.
+fn default_mode(root_cert: &RootCert, hosts: &[Host]) -> &'static str {
+    if *root_cert == RootCert::System {
+        "verify-full"
+    } else if hosts.iter().all(Host::is_local) {
+        "prefer"
+    } else {
+        "require"
+    }
+}
+
+pub(super) fn tls(given: &Given, environment: &Environment, hosts: &[Host]) -> Result<TlsParams> {
     let root_cert = match given.get("sslrootcert") {
         Some("system") => RootCert::System,
         Some(file) => RootCert::File(Some(PathBuf::from(file))),
         None => RootCert::File(environment.in_home(".postgresql/root.crt").filter(|file| file.exists())),
     };
-    let default_mode = if root_cert == RootCert::System { "verify-full" } else { "prefer" };
-    let mode = match given.get("sslmode").unwrap_or(default_mode) {
+    let mode_given = given.get("sslmode");
+    let mode = match mode_given.unwrap_or_else(|| default_mode(&root_cert, hosts)) {
         "disable" => SslMode::Disable,
         "allow" => SslMode::Allow,
         "prefer" => SslMode::Prefer,
@@ -134,6 +148,7 @@ pub(super) fn tls(given: &Given, environment: &Environment) -> Result<TlsParams>
     };
     Ok(TlsParams {
         mode,
+        mode_given: mode_given.is_some(),
         negotiation,
         root_cert,
         cert: file("sslcert", ".postgresql/postgresql.crt"),

@@ -55,8 +55,18 @@ pub(crate) async fn negotiate(mut stream: TcpStream, name: &str, params: &TlsPar
             b'S' => {}
             b'N' if params.mode <= SslMode::Prefer => return Ok(Negotiated::Plain(stream)),
             b'N' => {
-                return Err(refused("server does not support TLS, but TLS was required")
-                    .hint("ALTER SYSTEM SET ssl = on, with a certificate; or connect with sslmode=prefer"));
+                let error = refused("server does not support TLS, but TLS was required");
+                return Err(if params.mode_given {
+                    error
+                        .hint("ALTER SYSTEM SET ssl = on, with a certificate; or connect with sslmode=prefer")
+                } else {
+                    error
+                        .detail("no sslmode was given, and the host is not local: sslmode=require is the default there")
+                        .hint(
+                            "ALTER SYSTEM SET ssl = on, with a certificate; or, to send passwords and rows in clear text, \
+                             write sslmode=disable into the connection string",
+                        )
+                });
             }
             _ => return Err(refused("unexpected answer to the request for TLS")),
         }

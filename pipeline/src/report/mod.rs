@@ -66,12 +66,12 @@ pub enum Report {
         #[serde(rename = "seconds", serialize_with = "as_seconds")]
         took: Duration,
     },
-    /// Where the stream is; about once a second. `rate` is row changes applied per second.
+    /// Where the stream is; about once a second. `lag_ms` is none while unknown; `rate` is row changes applied per second.
     Live {
         #[serde(serialize_with = "as_text")]
         applied: Lsn,
         lag_bytes: u64,
-        lag_ms: u64,
+        lag_ms: Option<u64>,
         rate: f64,
     },
     /// A connection is gone and is being opened again. `side` is `source` or `target`.
@@ -180,7 +180,7 @@ impl Reporter {
         self.send(Report::IndexDone { name: name.into(), table: table.clone(), took });
     }
 
-    pub fn live(&self, applied: Lsn, lag_bytes: u64, lag_ms: u64, rate: f64) {
+    pub fn live(&self, applied: Lsn, lag_bytes: u64, lag_ms: Option<u64>, rate: f64) {
         self.send(Report::Live { applied, lag_bytes, lag_ms, rate });
     }
 

@@ -43,8 +43,11 @@ fn head(out: &mut String, state: &State) -> std::fmt::Result {
         let live = &run.live;
         write!(out, "  applied  {applied}")?;
         if let (Some(source), Some(lag_bytes)) = (&live.source_lsn, live.lag_bytes) {
-            let lag_ms = Duration::from_millis(live.lag_ms.unwrap_or(0));
-            write!(out, ", source at {source}: {} and {} behind", bytes(lag_bytes), duration(lag_ms))?;
+            write!(out, ", source at {source}: {}", bytes(lag_bytes))?;
+            if let Some(lag_ms) = live.lag_ms {
+                write!(out, " and {}", duration(Duration::from_millis(lag_ms)))?;
+            }
+            write!(out, " behind")?;
         }
         if let Some(retained) = live.retained_wal_bytes {
             write!(out, ", {} of WAL retained", bytes(retained))?;

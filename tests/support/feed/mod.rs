@@ -58,12 +58,6 @@ impl Feed {
         self.source.sql(&self.database, statements).await;
     }
 
-    /// What the source refuses with this SQLSTATE.
-    pub async fn source_refuses(&self, statements: &str, code: &str) {
-        let error = self.source.try_sql(&self.database, statements).await.expect_err(statements);
-        assert_eq!(error.code().map(|code| code.code()), Some(code), "{}", explain(&error));
-    }
-
     /// Several transactions on the source that reach the writers together.
     pub async fn together(&self, transactions: &[&str]) {
         for lane in self.lanes.iter().filter_map(|lane| lane.running.as_ref()) {

@@ -53,7 +53,6 @@ pub struct Builder {
 struct Counters {
     committed: AtomicU64,
     rolled_back: AtomicU64,
-    uncertain: AtomicU64,
     refused: AtomicU64,
 }
 
@@ -63,8 +62,6 @@ pub struct Report {
     pub committed: u64,
     /// By intention or by an error such as a deadlock.
     pub rolled_back: u64,
-    /// COMMIT was sent and never answered.
-    pub uncertain: u64,
     /// Transactions that the fence of a cutover refused (25006).
     pub refused: u64,
 }
@@ -117,7 +114,6 @@ impl Load {
         Report {
             committed: read(&self.counters.committed),
             rolled_back: read(&self.counters.rolled_back),
-            uncertain: read(&self.counters.uncertain),
             refused: read(&self.counters.refused),
         }
     }

@@ -25,9 +25,7 @@ enum Ended {
     Committed,
     RolledBack,
     /// The session is over, with COMMIT sent or not.
-    Lost {
-        uncertain: bool,
-    },
+    Lost,
     Refused,
 }
 
@@ -56,12 +54,7 @@ impl Worker {
                         count(&self.counters.refused);
                         self.rest(Duration::from_millis(20)).await;
                     }
-                    Ended::Lost { uncertain } => {
-                        if uncertain {
-                            count(&self.counters.uncertain);
-                        }
-                        break;
-                    }
+                    Ended::Lost => break,
                 }
                 if let Some(pause) = self.pause {
                     self.rest(pause).await;
@@ -84,33 +77,32 @@ async fn execute(client: &Client, plan: &Plan) -> Result<Ended, String> {
     let begin = ["BEGIN".to_owned()];
     for statement in begin.iter().chain(&plan.statements) {
         if let Err(e) = client.batch_execute(statement).await {
-            let ended =
-                after_error(&e, false).ok_or_else(|| format!("{}\n  in: {statement}", explain(&e)))?;
+            let ended = after_error(&e).ok_or_else(|| format!("{}\n  in: {statement}", explain(&e)))?;
             let _ = client.batch_execute("ROLLBACK").await;
             return Ok(ended);
         }
     }
     if !plan.commit {
         let lost = client.batch_execute("ROLLBACK").await.is_err();
-        return Ok(if lost { Ended::Lost { uncertain: false } } else { Ended::RolledBack });
+        return Ok(if lost { Ended::Lost } else { Ended::RolledBack });
     }
     match client.batch_execute("COMMIT").await {
         Ok(()) => Ok(Ended::Committed),
         // A deferred constraint.
-        Err(e) => after_error(&e, true).ok_or_else(|| format!("{}\n  in: COMMIT", explain(&e))),
+        Err(e) => after_error(&e).ok_or_else(|| format!("{}\n  in: COMMIT", explain(&e))),
     }
 }
 
 /// What an error means to the application; nothing if it means a mistake in the load itself.
-fn after_error(error: &tokio_postgres::Error, commit_sent: bool) -> Option<Ended> {
+fn after_error(error: &tokio_postgres::Error) -> Option<Ended> {
     let Some(code) = error.code().map(|code| code.code()) else {
-        return Some(Ended::Lost { uncertain: commit_sent });
+        return Some(Ended::Lost);
     };
     match code {
         "25006" => Some(Ended::Refused),
         // Shut down, crashed, starting up, too many clients, terminated.
         code if code.starts_with("57P") || code.starts_with("53") || code.starts_with("08") => {
-            Some(Ended::Lost { uncertain: false })
+            Some(Ended::Lost)
         }
         // Deadlock, constraint, value, too large for an index, lock timeout, cancelled, refused by a trigger.
         code if ["40", "23", "22", "54", "55", "57", "P0"].contains(&&code[..2]) => Some(Ended::RolledBack),

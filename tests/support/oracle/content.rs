@@ -12,7 +12,6 @@ use super::side::{FOREIGN_SCHEMAS, Side, quote};
 pub struct Scope {
     only: Vec<String>,
     extra_columns: bool,
-    extra_tables: bool,
 }
 
 impl Scope {
@@ -24,12 +23,6 @@ impl Scope {
     /// The target's tables may have columns of their own.
     pub fn extra_columns(mut self) -> Self {
         self.extra_columns = true;
-        self
-    }
-
-    /// The target may have tables of its own.
-    pub fn extra_tables(mut self) -> Self {
-        self.extra_tables = true;
         self
     }
 }
@@ -52,9 +45,7 @@ pub async fn differences(source: &str, target: &str, scope: &Scope) -> Vec<Strin
         }
     }
     for name in of_target.keys().filter(|name| wanted(name) && !of_source.contains_key(*name)) {
-        if !scope.extra_tables {
-            found.push(format!("{name}: only on the target"));
-        }
+        found.push(format!("{name}: only on the target"));
     }
     for (name, table) in of_source.iter().filter(|(name, _)| wanted(name)) {
         match of_target.get(name) {

@@ -30,11 +30,6 @@ impl Invariant {
         Self { looks, stop, task }
     }
 
-    /// Looks so far that got an answer.
-    pub fn looks(&self) -> u64 {
-        self.looks.load(Ordering::SeqCst)
-    }
-
     /// Ends the watch; fails if one look saw a violation, or if there was none at all.
     pub async fn expect_held(self) {
         let looks = Arc::clone(&self.looks);

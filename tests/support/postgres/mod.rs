@@ -126,13 +126,6 @@ impl Postgres {
         self.sql("postgres", "SELECT pg_reload_conf()").await;
     }
 
-    /// Replaces pg_hba.conf by these lines and lets the server read them. Keep one for the superuser
-    /// (`host all postgres all trust`), or the fixture locks itself out.
-    pub async fn set_hba(&self, lines: &[&str]) {
-        self.write_file("pg_hba.conf", &format!("{}\n", lines.join("\n")));
-        self.reload().await;
-    }
-
     /// Puts a file, owned by the server and private to it, into the data folder (certificates, services).
     pub fn write_file(&self, name: &str, content: &str) -> PathBuf {
         let path = self.data_folder().join(name);

@@ -49,10 +49,6 @@ impl Running {
         Self { walferry, child, id, folder }
     }
 
-    pub fn id(&self) -> u32 {
-        self.id
-    }
-
     pub fn stderr(&self) -> String {
         std::fs::read_to_string(self.folder.join("stderr")).unwrap_or_default()
     }

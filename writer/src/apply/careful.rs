@@ -47,9 +47,14 @@ pub async fn apply(
             };
             found(pipeline, target, changed, &key_values(target, old.columns())).await
         }
-        RowChange::UpdateFull { .. } | RowChange::DeleteFull(_) => {
-            let changed = pipeline.one(target, change).await?;
-            Ok(changed.map(|changed| if changed == 0 { Outcome::Missing } else { Outcome::Applied }))
+        RowChange::UpdateFull { old, .. } | RowChange::DeleteFull(old) => {
+            let changed = match pipeline.one(target, change).await? {
+                Ok(changed) => changed,
+                Err(refusal) => return Ok(Err(refusal)),
+            };
+            // Nothing has changed, so that the row that was found is still what it was.
+            let there = changed > 0 || target.triggers && pipeline.equal_row_exists(target, old).await?;
+            Ok(Ok(if there { Outcome::Applied } else { Outcome::Missing }))
         }
     }
 }

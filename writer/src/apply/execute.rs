@@ -322,7 +322,7 @@ impl Pipeline {
             }
             (None, 0) if expected.counts_missing => match expected.target {
                 // A BEFORE trigger may have returned NULL, and the row may be there.
-                Some(target) if target.triggers && !target.key.is_empty() && !self.looking => {
+                Some(target) if target.triggers && !self.looking => {
                     self.failure = Some(Refusal::Redo { table: target.id, error: None });
                 }
                 _ => self.missing += 1,
@@ -355,9 +355,19 @@ impl Pipeline {
 
     /// Is there a row with this key?
     pub async fn row_exists(&mut self, target: &Arc<Target>, key: &[Column<'_>]) -> Result<bool> {
+        self.finds(target, Shape::Exists, key).await
+    }
+
+    /// Is there a row that is equal to this one, as identity FULL finds it?
+    pub async fn equal_row_exists(&mut self, target: &Arc<Target>, old: &pipeline::Tuple) -> Result<bool> {
+        let (nulls, values) = full_values(target, old);
+        self.finds(target, Shape::ExistsFull { nulls }, &values).await
+    }
+
+    async fn finds(&mut self, target: &Arc<Target>, shape: Shape, values: &[Column<'_>]) -> Result<bool> {
         let out = self.wire.out();
-        let statement = self.statements.prepare(target, Shape::Exists, out)?;
-        encode::bind_row(out, statement, key)?;
+        let statement = self.statements.prepare(target, shape, out)?;
+        encode::bind_row(out, statement, values)?;
         self.unsynced = true;
         match self.drain().await? {
             Ok(rows) => Ok(!rows.is_empty()),

@@ -31,6 +31,8 @@ pub enum Shape {
     DeleteSet,
     /// Is a row with the key there? Parameters: the key.
     Exists,
+    /// Is a row there that is equal to the old one? Parameters: the old values that are not NULL.
+    ExistsFull { nulls: Vec<u16> },
 }
 
 /// Columns that an UPDATE sets: all that came, but for generated ones and identity ALWAYS, which can't be set.
@@ -174,6 +176,9 @@ pub fn sql(target: &Target, shape: &Shape) -> String {
         }
         Shape::Exists => {
             format!("SELECT 1 FROM {only} AS t WHERE {} LIMIT 1", key_condition(target, 1))
+        }
+        Shape::ExistsFull { nulls } => {
+            format!("SELECT 1 FROM {only} AS t WHERE {}", full_row(target, nulls, 1))
         }
     }
 }

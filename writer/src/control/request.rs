@@ -59,6 +59,9 @@ fn parse<T: for<'de> Deserialize<'de>>(text: String) -> Result<T> {
         .map_err(|_| Error::refuse("RUN_UNREADABLE", "unknown word in walferry.requests"))
 }
 
+/// Unix time in ms at which a cutover began to be carried out.
+const BEGAN: &str = "began_ms";
+
 const COLUMNS: &str = "id, kind, args, state, result, lease < pg_catalog.clock_timestamp()";
 
 impl Request {
@@ -123,6 +126,55 @@ impl Request {
             )
             .await?;
         announce(client, run).await
+    }
+
+    /// Takes what was asked for; false when it was withdrawn.
+    pub async fn take(client: &Client, run: &str, id: i64) -> Result<bool> {
+        let taken = client
+            .execute(
+                "UPDATE walferry.requests SET state = 'running' WHERE id = $1 AND state = 'requested'",
+                &[&id],
+            )
+            .await?;
+        announce(client, run).await?;
+        Ok(taken > 0)
+    }
+
+    /// The process that serves it is still there.
+    pub async fn beat(client: &Client, id: i64) -> Result<()> {
+        client
+            .execute(
+                "UPDATE walferry.requests SET args = args || \
+                 pg_catalog.jsonb_build_object('beat', pg_catalog.clock_timestamp()::text) WHERE id = $1 AND state = 'running'",
+                &[&id],
+            )
+            .await?;
+        Ok(())
+    }
+
+    /// From here on it is carried out, and can't be withdrawn any more; false when it was withdrawn before.
+    pub async fn begin(client: &Client, id: i64, began_ms: u64) -> Result<bool> {
+        let began_ms = serde_json::json!({ BEGAN: began_ms });
+        let begun = client
+            .execute(
+                "UPDATE walferry.requests SET args = args || $2 WHERE id = $1 AND state = 'running'",
+                &[&id, &began_ms],
+            )
+            .await?;
+        Ok(begun > 0)
+    }
+
+    /// The asker takes it back; false when it is answered or carried out already.
+    pub async fn withdraw(client: &Client, run: &str, id: i64) -> Result<bool> {
+        let withdrawn = client
+            .execute(
+                "UPDATE walferry.requests SET state = 'failed' WHERE id = $1 \
+                 AND (state = 'requested' OR state = 'running' AND NOT args ? $2)",
+                &[&id, &BEGAN],
+            )
+            .await?;
+        announce(client, run).await?;
+        Ok(withdrawn > 0)
     }
 
     /// The asker is still there.

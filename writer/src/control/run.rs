@@ -56,6 +56,7 @@ pub struct SourceIdentity {
 pub struct Live {
     pub source_lsn: Option<String>,
     pub lag_bytes: Option<u64>,
+    /// Age of what was applied last, 0 once nothing is left; none while unknown.
     pub lag_ms: Option<u64>,
     pub retained_wal_bytes: Option<u64>,
     /// Who waits behind our locks, or whom we wait for.

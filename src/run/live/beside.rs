@@ -1,0 +1,209 @@
+//! The loop that watches the stream: how far it is, who asks for what, and what else is due.
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use pg::{Class, Error, Purpose, Result, Session};
+use reader::slot;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use writer::apply::{Applied, Handle};
+use writer::control::{Run, Step};
+
+use super::auto::Auto;
+use super::{ENDED, End, requests};
+use crate::config::OnLimit;
+use crate::run::context::{Context, on_target};
+use crate::run::load;
+use crate::run::monitor::{self, Look, Monitor};
+use crate::run::owner::Owner;
+use crate::run::retry::Backoff;
+
+/// What a job beside the stream came to.
+pub(super) enum Done {
+    Request(i64, Option<End>),
+    /// A cutover that can't be undone any more did not come to its end.
+    Broken(Error),
+    Constraints(Result<()>),
+}
+
+type Job<'a> = Pin<Box<dyn Future<Output = Done> + Send + 'a>>;
+
+#[allow(clippy::too_many_arguments)]
+pub(super) async fn run(
+    context: &Context,
+    owner: &Owner,
+    run: &Run,
+    handle: Handle,
+    tasks: &mut JoinSet<Result<()>>,
+    notifications: &mut Option<tokio::sync::mpsc::UnboundedReceiver<tokio_postgres::Notification>>,
+    backoff: &mut Backoff,
+    stop: &CancellationToken,
+) -> Result<End> {
+    // A session of the loop's own. The jobs work on the owner's and are not polled while the loop waits for an answer; an answer that one
+    // of them has not taken yet would hold up all that come after it on the same connection.
+    let session =
+        Session::connect(&context.target, Purpose::TargetControl, &format!("{} (control)", context.name))
+            .await
+            .map_err(on_target)?;
+    let client: &tokio_postgres::Client = &session;
+    let name = run.name.as_str();
+    let mut monitor = Monitor::default();
+    let mut jobs: FuturesUnordered<Job<'_>> = FuturesUnordered::new();
+    let mut active: HashSet<i64> = HashSet::new();
+    let mut step = run.step;
+    let mut shown_error = run.error.is_some();
+    let mut constraints = Constraints::Due;
+    let mut tick = tokio::time::interval(Duration::from_millis(250));
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut last_stored = Instant::now() - Duration::from_secs(10);
+    let mut auto = Auto::new(context);
+    let mut last_rate = (Instant::now(), handle.applied.borrow().progress.counters.changes());
+    let start = handle.applied.borrow().progress.end_lsn;
+    loop {
+        tokio::select! {
+            () = context.cancel.cancelled() => return Ok(End::Cancelled),
+            joined = tasks.join_next() => return Err(match joined {
+                Some(Ok(Err(error))) => error,
+                _ => Error::new(Class::Connection, ENDED, "the stream has ended"),
+            }),
+            Some(done) = jobs.next(), if !jobs.is_empty() => match done {
+                Done::Request(id, end) => {
+                    active.remove(&id);
+                    if let Some(end) = end {
+                        return Ok(end);
+                    }
+                    auto.ended(context, id);
+                }
+                Done::Broken(error) => return Err(error),
+                Done::Constraints(Ok(())) => constraints = Constraints::Done,
+                Done::Constraints(Err(error)) => {
+                    context.reporter.blocked(&error);
+                    constraints = Constraints::Failed(Instant::now());
+                }
+            },
+            notified = next(notifications) => {
+                if notified.is_none() {
+                    return Err(Error::connection("target: the control connection was lost"));
+                }
+            }
+            _ = tick.tick() => {
+                if owner.is_closed() {
+                    return Err(Error::connection("target: the control connection was lost"));
+                }
+                requests::expire(client, name, &active).await?;
+                let applied = *handle.applied.borrow();
+                if step == Step::Live && last_stored.elapsed() < Duration::from_millis(900) {
+                    continue;
+                }
+                let look = match timely(&mut monitor, context, &run.slot, &applied).await {
+                    Ok(look) => look,
+                    Err(error) => {
+                        tracing::debug!("could not look at the source: {error}");
+                        continue;
+                    }
+                };
+                last_stored = Instant::now();
+                if applied.progress.end_lsn > start || look.caught_up {
+                    backoff.reset();
+                    if shown_error {
+                        Run::set_error(client, name, None).await?;
+                        shown_error = false;
+                    }
+                }
+                if look.caught_up && step < Step::Live {
+                    step = Step::Live;
+                    Run::set_step(client, name, step).await?;
+                    context.reporter.step(step.as_str());
+                }
+                if step >= Step::Live && constraints.due() {
+                    constraints = Constraints::Running;
+                    jobs.push(Box::pin(async { Done::Constraints(load::constraints(context, owner).await) }));
+                }
+                auto.ask_when_due(context, client, name, step).await?;
+                Run::set_live(client, name, &monitor::live(Some(&look), auto.waiting())).await?;
+                let changes = applied.progress.counters.changes();
+                let rate = (changes - last_rate.1) as f64 / last_rate.0.elapsed().as_secs_f64().max(0.001);
+                last_rate = (Instant::now(), changes);
+                context.reporter.live(applied.progress.end_lsn, look.lag_bytes, look.lag_ms, rate);
+                limit(context, run, &look, stop).await?;
+            }
+        }
+        // Requests found above are started here, where the list of jobs can be written to.
+        for request in requests::take_new(client, name, &active).await? {
+            active.insert(request.id);
+            let handle = handle.clone();
+            jobs.push(Box::pin(requests::serve(context, owner, run, handle, request, step)));
+        }
+    }
+}
+
+/// A look must not hold up everything else: a connection that has gone silent is given up.
+async fn timely(monitor: &mut Monitor, context: &Context, slot: &str, applied: &Applied) -> Result<Look> {
+    match tokio::time::timeout(LOOK, monitor.look(context, slot, applied)).await {
+        Ok(look) => look,
+        Err(_) => {
+            monitor.forget();
+            Err(Error::connection("the source does not answer"))
+        }
+    }
+}
+
+const LOOK: Duration = Duration::from_secs(3);
+
+enum Constraints {
+    Due,
+    Running,
+    Done,
+    Failed(Instant),
+}
+
+impl Constraints {
+    fn due(&self) -> bool {
+        match self {
+            Constraints::Due => true,
+            Constraints::Running | Constraints::Done => false,
+            Constraints::Failed(at) => at.elapsed() > Duration::from_secs(30),
+        }
+    }
+}
+
+async fn next(
+    notifications: &mut Option<tokio::sync::mpsc::UnboundedReceiver<tokio_postgres::Notification>>,
+) -> Option<tokio_postgres::Notification> {
+    match notifications {
+        Some(queue) => queue.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// More WAL is retained than the user allows.
+async fn limit(context: &Context, run: &Run, look: &Look, stop: &CancellationToken) -> Result<()> {
+    let Some(limit) = context.settings.limits.max_retained_wal else { return Ok(()) };
+    if look.retained <= limit.bytes() {
+        return Ok(());
+    }
+    if context.settings.limits.on_limit == OnLimit::Warn {
+        context.reporter.warning(
+            format!(
+                "the slot retains {} bytes of WAL on the source, more than limits.max_retained_wal",
+                look.retained
+            ),
+            None,
+        );
+        return Ok(());
+    }
+    stop.cancel();
+    let source = context.source_session().await?;
+    slot::drop(&source, &run.slot, Duration::from_secs(30)).await?;
+    Err(Error::refuse(
+        "SLOT_DROPPED",
+        "the slot was dropped to save the source: it retained more WAL than allowed",
+    )
+    .detail(format!("{} bytes retained, limits.max_retained_wal = {} bytes", look.retained, limit.bytes()))
+    .hint(format!("start over: walferry clean --name {}, then the same command", run.name)))
+}

@@ -1,0 +1,173 @@
+//! Steps 6 and 7: the stream, from the slot to the target, and everything that goes on beside it.
+//!
+//! ```text
+//! reader task ─► carrier ─► writer task               one lost: both end, and the run goes on from the progress row
+//!       beside: lag every second, requests (verify, cutover, refresh), foreign keys validated once the tables are whole
+//! ```
+//!
+//! `beside` is that loop, `requests` what it is asked for, `auto` the cutover that nobody has to ask for.
+
+mod auto;
+mod beside;
+mod requests;
+
+use std::time::Duration;
+
+use pg::{Error, Lsn, Result};
+use pipeline::{Durable, direct::direct};
+use reader::slot::{self, SlotState};
+use reader::stream;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use writer::apply::{Applier, ApplyOptions, Feed, Handle};
+use writer::control::{Progress, Run, RunTable, Step, TableState};
+
+use super::context::Context;
+use super::owner::Owner;
+use super::retry::Backoff;
+use super::topics::Topics;
+use super::{load, refresh};
+use crate::config::{ReplicaRole, SynchronousCommit, Via};
+
+/// Why the stream ended without an error.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    CutOver,
+    Cancelled,
+    /// To look at the publications again.
+    Refresh,
+}
+
+/// Streams until cut over, cancelled, or an error.
+pub async fn stream(context: &Context, owner: &mut Owner, run: &Run, backoff: &mut Backoff) -> Result<End> {
+    let progress = Progress::read(owner.session(), &run.name).await?.ok_or_else(|| {
+        Error::refuse("RUN_UNREADABLE", format!("run \"{}\" has no progress row", run.name))
+    })?;
+    // Where the stream goes on: behind what the target has, or behind what the topics have.
+    let topics = match context.settings.run.via {
+        Via::Direct => None,
+        Via::Kafka => Some(Topics::look(context, run, progress.end_lsn).await?),
+    };
+    let from = topics.as_ref().map_or(progress.end_lsn, |topics| topics.start);
+    let source = context.source_session().await?;
+    let state = slot::look(&source, &run.slot).await?;
+    SlotState::check(state.as_ref(), &run.slot, context.source.dbname(), Some(from))?;
+    let look = refresh::look(context, owner, run, &source).await?;
+    drop(source);
+    let tables = RunTable::all(owner.session(), &run.name).await?;
+    if tables.iter().any(|table| matches!(table.state, TableState::Pending | TableState::Copying)) {
+        Box::pin(load::joined(context, owner, run)).await?;
+    }
+    let tables = RunTable::all(owner.session(), &run.name).await?;
+    let (applier, handle) =
+        Applier::connect(&context.target, apply_options(context), Feed::of(&tables), owner.epoch).await?;
+    look.tell(owner, run).await?;
+    let start = applier.start();
+    let from = topics.as_ref().map_or(start.end_lsn, |topics| topics.start);
+    let mut options =
+        stream::Options::new(context.source.clone(), &context.name, &run.slot, look.names, from);
+    options.reporter = context.reporter.clone();
+    // The reader is stopped first: the writer then drains what is whole, and what it acknowledges is confirmed to the source.
+    let (stop, give_up) = (CancellationToken::new(), CancellationToken::new());
+    let mut tasks = JoinSet::new();
+    let (reading, writing) = (stop.clone(), give_up.clone());
+    match topics {
+        None => {
+            let began = Durable { applied: start.end_lsn, flushed: start.end_lsn };
+            let (sink, carried) = direct(context.settings.apply.queue_bytes.as_usize(), began);
+            tasks.spawn(async move {
+                stream::run(options, sink, reading).await.map_err(|error| error.context("source"))
+            });
+            tasks.spawn(async move { applier.run(carried, writing).await });
+        }
+        Some(topics) => {
+            let carrier = Progress::carrier(owner.session(), &run.name).await?;
+            let halves = topics.open(context, &tables, start.end_lsn, carrier.as_deref()).await?;
+            halves.spawn(&mut tasks, options, applier, reading, writing);
+        }
+    }
+    if run.step < Step::Live {
+        context.reporter.step(Step::Catchup.as_str());
+    }
+    let mut notifications = owner.notifications.take();
+    let (watched, owned) = (handle.clone(), &*owner);
+    let result =
+        beside::run(context, owned, run, watched, &mut tasks, &mut notifications, backoff, &stop).await;
+    owner.notifications = notifications;
+    if handle.applied.borrow().held {
+        give_up.cancel();
+    }
+    let end = settle(result, &mut tasks, &stop, &give_up).await;
+    if let Ok(End::Cancelled | End::Refresh) = end {
+        note_last(context, owner, &handle).await;
+    }
+    end
+}
+
+fn apply_options(context: &Context) -> ApplyOptions {
+    let apply = &context.settings.apply;
+    ApplyOptions {
+        run: context.name.clone(),
+        batch_bytes: apply.batch_bytes.as_usize(),
+        copy_threshold: apply.copy_threshold,
+        set_threshold: apply.set_threshold,
+        coalesce: apply.coalesce,
+        replica_role: match apply.replica_role {
+            ReplicaRole::Auto => None,
+            ReplicaRole::On => Some(true),
+            ReplicaRole::Off => Some(false),
+        },
+        synchronous_commit: apply.synchronous_commit == SynchronousCommit::On,
+    }
+}
+
+/// How long the writer may take to drain, and then both to end.
+const DRAIN: Duration = Duration::from_secs(4);
+
+/// Ends both tasks. The error of the one that failed first counts; the other's is its echo.
+async fn settle(
+    result: Result<End>,
+    tasks: &mut JoinSet<Result<()>>,
+    stop: &CancellationToken,
+    give_up: &CancellationToken,
+) -> Result<End> {
+    stop.cancel();
+    let mut failed = None;
+    for _ in 0..2 {
+        let _ = tokio::time::timeout(DRAIN, async {
+            while let Some(joined) = tasks.join_next().await {
+                if let Ok(Err(error)) = joined
+                    && error.code() != "WRITER_GONE"
+                {
+                    failed.get_or_insert(error);
+                }
+            }
+        })
+        .await;
+        give_up.cancel();
+    }
+    tasks.abort_all();
+    match (result, failed) {
+        // Something ended without saying why: the other one knows.
+        (Err(error), Some(other)) if matches!(error.code(), "WRITER_GONE" | ENDED) => Err(other),
+        (result, _) => result,
+    }
+}
+
+const ENDED: &str = "STREAM_ENDED";
+
+async fn note_last(context: &Context, owner: &Owner, handle: &Handle) {
+    let applied = handle.applied.borrow().progress.end_lsn;
+    tracing::debug!("run {} stopped at {applied}", context.name);
+    owner.note_error(None).await;
+}
+
+/// Waits until everything before `lsn` is applied.
+pub async fn applied_past(handle: &Handle, lsn: Lsn) -> Result<()> {
+    let mut applied = handle.applied.clone();
+    applied
+        .wait_for(|applied| applied.progress.end_lsn >= lsn)
+        .await
+        .map(|_| ())
+        .map_err(|_| Error::connection("the writer has ended"))
+}
