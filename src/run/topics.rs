@@ -166,6 +166,7 @@ fn types(spec: &TableSpec) -> TableTypes {
                 array: false,
                 not_null: column.not_null,
                 default: None,
+                computed_default: false,
                 labels: Vec::new(),
             })
             .collect(),
