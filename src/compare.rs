@@ -12,13 +12,13 @@ use writer::control::{Run, RunTable, TableState, holder};
 use writer::verify::{Options, Outcome, Report, Side, VerifyTable, compare};
 
 use crate::run::hold::{self, Sides};
-use crate::run::{Context, forward, recorded_spec, selection};
+use crate::run::{Context, forward, publication, recorded_spec, selection};
 
 /// A full comparison at one point of the stream, which goes on meanwhile. A difference is an error.
 pub async fn beside_the_stream(context: &Context, client: &Client) -> Result<()> {
     let sides = hold::sides(context, client).await?;
     let tables = tables(client, &context.name).await?;
-    let report = at_one_point(context, &sides, &tables, &options(context)).await?;
+    let report = at_one_point(context, client, &sides, tables, &options(context)).await?;
     equal(&report)
 }
 
@@ -34,7 +34,7 @@ pub async fn of_a_run(context: &Context, run: &Run, options: &Options) -> Result
     };
     let mut tables = tables(&asker, &run.name).await?;
     chosen(context, &mut tables).await?;
-    at_one_point(context, &sides, &tables, options).await
+    at_one_point(context, &asker, &sides, tables, options).await
 }
 
 /// Leaves the tables that the command line asks for.
@@ -70,6 +70,7 @@ pub async fn at_rest(context: &Context, touched: Option<Touched>) -> Result<Valu
     }
     let source = Side::plain(context.source.clone(), &name).await?;
     let target = Side::plain(context.target.clone(), &name).await?;
+    as_they_are_now(context, &control, &source, &mut tables).await?;
     let options = Options { one_instant: true, ..options(context) };
     let report = compare(source, target, &tables, &options, &context.reporter).await?;
     equal(&report)?;
@@ -95,15 +96,17 @@ fn in_key_order(table: &VerifyTable, touched: TouchedKeys) -> Option<Vec<Vec<Opt
 
 async fn at_one_point(
     context: &Context,
+    client: &Client,
     sides: &Sides,
-    tables: &[VerifyTable],
+    mut tables: Vec<VerifyTable>,
     options: &Options,
 ) -> Result<Report> {
     let name = format!("{} (verify)", context.name);
     let source = Side::at(context.source.clone(), &name, &sides.source_snapshot, Some(sides.lsn));
     let target = Side::at(context.target.clone(), &name, &sides.target_snapshot, None);
+    as_they_are_now(context, client, &source, &mut tables).await?;
     let options = Options { one_instant: true, ..options.clone() };
-    compare(source, target, tables, &options, &context.reporter).await
+    compare(source, target, &tables, &options, &context.reporter).await
 }
 
 /// The tables that the run keeps fed.
@@ -120,6 +123,30 @@ async fn tables(client: &Client, run: &str) -> Result<Vec<VerifyTable>> {
         }
     }
     Ok(tables)
+}
+
+/// Columns that the source has got since the run looked last are compared as well. A table that is gone, or no longer published, stays as
+/// it was recorded: the comparison says what has become of it.
+async fn as_they_are_now(
+    context: &Context,
+    client: &Client,
+    source: &Side,
+    tables: &mut [VerifyTable],
+) -> Result<()> {
+    let Some(run) = Run::read(client, &context.name).await? else { return Ok(()) };
+    let session = source.open().await?;
+    let now = match publication::look(context, &session, &run.publications, run.publication_own).await {
+        Err(error) if error.code() == "PUBLICATION_MISSING" => return Ok(()),
+        now => now?,
+    };
+    for table in tables {
+        if let Some(spec) =
+            now.tables.iter().find(|spec| spec.oid == table.spec.oid && spec.name == table.spec.name)
+        {
+            table.spec = spec.clone();
+        }
+    }
+    Ok(())
 }
 
 fn options(context: &Context) -> Options {

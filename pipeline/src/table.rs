@@ -1,5 +1,7 @@
 //! A source table as a run moves it: what the copy reads, what the stream brings, what verify compares.
 
+use std::collections::BTreeMap;
+
 use pg::QualifiedName;
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +44,12 @@ pub struct TableSpec {
     pub pages: u64,
     /// False: copied once and not kept fed (unlogged tables).
     pub streamed: bool,
+    /// `relfilenode` by OID, of the table and of its partitions: a table that is rewritten gets another one.
+    #[serde(default)]
+    pub files: BTreeMap<u32, u32>,
+    /// `relnatts`: a column with a higher number came later.
+    #[serde(default)]
+    pub attributes: i16,
 }
 
 impl TableSpec {

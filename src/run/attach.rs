@@ -1,5 +1,6 @@
 //! A snapshot of the source to copy from: the slot's own at the first start, a temporary slot's later on.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use pg::{Error, Lsn, Result};
@@ -61,11 +62,13 @@ fn options(context: &Context) -> (KeeperOptions, watch::Receiver<Vec<String>>) {
     (options, told)
 }
 
-/// Were the tables altered between two looks? Sizes don't matter.
+/// Were the tables altered between two looks? Sizes don't matter, and files are compared under the lock.
 pub fn same_tables(one: &[TableSpec], other: &[TableSpec]) -> bool {
     let plain = |tables: &[TableSpec]| {
-        let mut tables: Vec<_> =
-            tables.iter().map(|table| TableSpec { bytes: 0, pages: 0, ..table.clone() }).collect();
+        let mut tables: Vec<_> = tables
+            .iter()
+            .map(|table| TableSpec { bytes: 0, pages: 0, files: BTreeMap::new(), ..table.clone() })
+            .collect();
         tables.sort_by(|a, b| a.name.cmp(&b.name));
         tables
     };
@@ -203,10 +206,11 @@ pub async fn shown<T, W: Display>(
             context.reporter.note(format!("{what}: {}", now.join("; ")));
         }
         // Only a display: the next one may succeed.
-        let _ = Run::set_live(owner.session(), &context.name, &monitor::live(None, now)).await;
+        let _ = Run::set_live(owner.session(), &context.name, &monitor::live(None, now, Vec::new())).await;
     };
     if showing {
-        let _ = Run::set_live(owner.session(), &context.name, &monitor::live(None, Vec::new())).await;
+        let _ =
+            Run::set_live(owner.session(), &context.name, &monitor::live(None, Vec::new(), Vec::new())).await;
     }
     result
 }

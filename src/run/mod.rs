@@ -20,12 +20,13 @@ mod monitor;
 mod once;
 mod owner;
 mod prepare;
-mod publication;
+pub mod publication;
 mod refresh;
 mod retry;
 mod schema;
 mod slot;
 mod topics;
+mod watch;
 
 pub use attach::spec as recorded_spec;
 pub use context::Context;

@@ -104,12 +104,18 @@ impl Monitor {
         Ok(Look { source, retained, lag_bytes, lag_ms, caught_up })
     }
 
+    /// The session that looks; opened where there is none.
+    pub async fn session(&mut self, context: &Context) -> Result<&mut Session> {
+        match &mut self.session {
+            Some(session) => Ok(session),
+            none => Ok(none.insert(context.source_session().await?)),
+        }
+    }
+
     async fn query(&mut self, context: &Context, slot: &str) -> Result<(Lsn, u64)> {
-        let session = match &mut self.session {
-            Some(session) => session,
-            none => none.insert(context.source_session().await?),
-        };
-        let row = session
+        let row = self
+            .session(context)
+            .await?
             .query_one(
                 "SELECT pg_catalog.pg_current_wal_lsn()::text, coalesce((SELECT pg_catalog.pg_wal_lsn_diff(
                      pg_catalog.pg_current_wal_lsn(), restart_lsn)::int8 FROM pg_catalog.pg_replication_slots
@@ -125,13 +131,14 @@ impl Monitor {
 }
 
 /// What `status` shows.
-pub fn live(look: Option<&Look>, waiting: Vec<String>) -> Live {
+pub fn live(look: Option<&Look>, waiting: Vec<String>, warnings: Vec<String>) -> Live {
     Live {
         source_lsn: look.map(|look| look.source.to_string()),
         lag_bytes: look.map(|look| look.lag_bytes),
         lag_ms: look.and_then(|look| look.lag_ms),
         retained_wal_bytes: look.map(|look| look.retained),
         waiting,
+        warnings,
         host: hostname(),
         pid: std::process::id(),
         at_ms: unix_ms(),

@@ -168,7 +168,7 @@ pub async fn look(context: &Context, owner: &mut Owner, run: &Run, source: &Sess
         );
         let names: Vec<String> = uncertain.iter().map(ToString::to_string).collect();
         let gap = json!([{"tables": names, "from": from, "to": position.to_string()}]);
-        Run::set_gap(&tx, &run.name, &gap).await?;
+        Run::add_gap(&tx, &run.name, &gap).await?;
     }
     Run::set_publications(&tx, &run.name, &names, &state).await?;
     tx.commit().await?;

@@ -102,7 +102,11 @@ impl Scene {
     }
 
     pub fn run(&self) -> Walferry {
-        Walferry::new(&self.source.uri(DB), &self.target.uri(DB)).command("migrate")
+        self.walferry().command("migrate")
+    }
+
+    pub fn walferry(&self) -> Walferry {
+        Walferry::new(&self.source.uri(DB), &self.target.uri(DB))
     }
 
     /// The same command again, without failpoints: to live, then everything is checked.

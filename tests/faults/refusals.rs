@@ -107,6 +107,53 @@ async fn row_57_the_slot_is_invalidated() {
     assert!(said.contains("max_slot_wal_keep_size"), "{said}");
 }
 
+/// From 18 on a server gives a slot up that nobody has used for a while.
+#[tokio::test]
+async fn row_57_the_slot_was_idle_for_too_long() {
+    let scene = Scene::small_with(
+        Postgres::builder(18).database(DB).setting("idle_replication_slot_timeout", "1s"),
+        Postgres::builder(15).database(DB),
+    )
+    .await;
+    scene.stopped().await;
+    let idle = "SELECT bool_and(inactive_since < now() - interval '1500 ms') FROM pg_replication_slots";
+    scene.source.wait_until("postgres", idle, SOON).await;
+    scene.source.sql("postgres", "CHECKPOINT").await;
+    let lost =
+        "SELECT invalidation_reason = 'idle_timeout' FROM pg_replication_slots WHERE slot_name = 'walferry'";
+    scene.source.wait_until("postgres", lost, SOON).await;
+    let said = refused(&scene.run(), "SLOT_LOST").await;
+    assert!(said.contains("idle_replication_slot_timeout"), "{said}");
+}
+
+/// Nobody looks while it streams; the next look says which WAL was not published in full, and verify finds the rows.
+#[tokio::test]
+async fn row_58_the_publication_is_made_anew_and_a_table_taken_out_while_it_streams() {
+    for major in [15, 18] {
+        let scene =
+            Scene::small_with(Postgres::builder(major).database(DB), Postgres::builder(15).database(DB))
+                .await;
+        let mut running = scene.run().spawn();
+        running.wait_for_step("live").await;
+        scene
+            .source
+            .sql(DB, "DROP PUBLICATION walferry; CREATE PUBLICATION walferry FOR TABLE t WITH (publish = 'insert, update, delete, truncate')")
+            .await;
+        scene.source.sql(DB, "INSERT INTO t VALUES (100, 1, 'x')").await;
+        running.wait_applied(oracle::marker(&scene.source, DB).await).await;
+        oracle::expect_same(&scene.source.uri(DB), &scene.target.uri(DB)).await;
+        scene.source.sql(DB, "ALTER PUBLICATION walferry DROP TABLE t").await;
+        scene.source.sql(DB, "INSERT INTO t VALUES (101, 2, 'unpublished')").await;
+        scene.source.sql(DB, "ALTER PUBLICATION walferry ADD TABLE t").await;
+        scene.source.sql(DB, "INSERT INTO t VALUES (102, 3, 'published')").await;
+        running.wait_applied(oracle::marker(&scene.source, DB).await).await;
+        assert_eq!(scene.target.value::<i64>(DB, "SELECT count(*) FROM t WHERE id > 100").await, 1);
+        scene.walferry().command("refresh").run().await.expect_code(0);
+        running.wait_for("the gap", |status| status.0["gap"].to_string().contains("\\\"t\\\"")).await;
+        scene.walferry().command("verify").args(&["-q"]).run().await.expect_code(1);
+    }
+}
+
 #[tokio::test]
 async fn row_58_the_publication_is_missing_and_then_there_again() {
     let scene = Scene::small().await;

@@ -8,6 +8,7 @@ mod publication;
 mod selection;
 mod tables;
 mod types;
+mod watch;
 
 pub use pattern::Pattern;
 pub use publication::{
@@ -17,3 +18,4 @@ pub use publication::{
 pub use selection::Selection;
 pub use tables::{published, selected, topmost};
 pub use types::types;
+pub use watch::{Altered, MadeAnew, altered};

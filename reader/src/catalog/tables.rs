@@ -1,12 +1,13 @@
 //! Tables as the source has them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use pg::{QualifiedName, Result, Session};
 use pipeline::{ColumnSpec, ReplicaIdentity, TableSpec};
 
 use super::publication::PublishedTable;
 use super::selection::Selection;
+use super::watch;
 
 /// Every selected table that holds rows of its own: plain tables and leaf partitions, unlogged ones too.
 pub async fn selected(session: &Session, selection: &Selection) -> Result<Vec<TableSpec>> {
@@ -75,7 +76,7 @@ async fn describe(session: &Session, condition: &str, generated: &[u32]) -> Resu
     let tables = session
         .query(
             &format!(
-                "SELECT c.oid, n.nspname, c.relname, c.relkind = 'p', c.relreplident::text, c.relpersistence = 'p'
+                "SELECT c.oid, n.nspname, c.relname, c.relkind = 'p', c.relreplident::text, c.relpersistence = 'p', c.relnatts
                  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
                  WHERE c.relkind IN ('r', 'p') AND c.relpersistence IN ('p', 'u') AND {condition}
                    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
@@ -105,7 +106,14 @@ async fn describe(session: &Session, condition: &str, generated: &[u32]) -> Resu
             bytes: 0,
             pages: 0,
             streamed: row.get(5),
+            files: BTreeMap::new(),
+            attributes: row.get(6),
         });
+    }
+    let files = watch::files(session, specs.iter().map(|spec| spec.oid)).await?;
+    for spec in &mut specs {
+        let nodes = files.iter().filter(|file| file.table == spec.oid);
+        spec.files = nodes.map(|file| (file.oid, file.node)).collect();
     }
     measure(session, &mut specs).await?;
     let index: HashMap<u32, usize> = specs.iter().enumerate().map(|(at, spec)| (spec.oid, at)).collect();
@@ -160,44 +168,37 @@ async fn describe(session: &Session, condition: &str, generated: &[u32]) -> Resu
     Ok(specs)
 }
 
-/// How long the look at the sizes waits for somebody's ACCESS EXCLUSIVE lock, in milliseconds.
-const SIZES_WAIT: u32 = 500;
-
-/// Sizes, from the files; of a root the whole tree's, since its own relation is empty. Looking at a file takes a lock on the table: while
-/// somebody keeps one away from everybody, the sizes are those of the last ANALYZE.
+/// Sizes, from the files; of a root the whole tree's, since its own relation is empty. Looking at a file takes a lock on the table: where
+/// somebody keeps one away from everybody (or waits to), the sizes are those of the last ANALYZE.
 async fn measure(session: &Session, specs: &mut [TableSpec]) -> Result<()> {
-    let files = ("pg_catalog.pg_table_size(c.oid)", "pg_catalog.pg_relation_size(c.oid)");
-    let known = (
-        "c.relpages::int8 * block.size
-         + coalesce((SELECT t.relpages FROM pg_catalog.pg_class t WHERE t.oid = c.reltoastrelid), 0)::int8 * block.size",
-        "c.relpages::int8 * block.size",
-    );
-    session.batch_execute(&format!("SET lock_timeout = {SIZES_WAIT}")).await?;
-    let measured = sizes(session, specs, files).await;
-    session.batch_execute("SET lock_timeout = 0").await?;
-    match measured {
-        Err(error) if error.is(pg::sqlstate::LOCK_NOT_AVAILABLE) => sizes(session, specs, known).await,
-        measured => measured,
-    }
-}
-
-async fn sizes(session: &Session, specs: &mut [TableSpec], (all, main): (&str, &str)) -> Result<()> {
     let places: HashMap<u32, usize> = specs.iter().enumerate().map(|(at, spec)| (spec.oid, at)).collect();
     let oids: Vec<u32> = specs.iter().map(|spec| spec.oid).collect();
-    let sql = format!(
-        "WITH RECURSIVE tree (root, oid) AS (
-             SELECT oid, oid FROM pg_catalog.unnest($1::oid[]) oid
-           UNION ALL
-             SELECT tree.root, i.inhrelid FROM tree
-               JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.oid
-               JOIN pg_catalog.pg_class p ON p.oid = tree.oid AND p.relkind = 'p'
-         ), block AS (SELECT pg_catalog.current_setting('block_size')::int8 AS size)
-         SELECT tree.root, coalesce(sum({all}), 0)::int8,
-                coalesce(sum(CASE WHEN tree.oid = tree.root AND c.relkind = 'r' THEN {main} / block.size ELSE 0 END), 0)::int8
-         FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid, block
-         GROUP BY 1"
-    );
-    for row in session.query(&sql, &[&oids]).await? {
+    let rows = session
+        .query(
+            "WITH RECURSIVE tree (root, oid) AS (
+                 SELECT oid, oid FROM pg_catalog.unnest($1::oid[]) oid
+               UNION ALL
+                 SELECT tree.root, i.inhrelid FROM tree
+                   JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.oid
+                   JOIN pg_catalog.pg_class p ON p.oid = tree.oid AND p.relkind = 'p'
+             ), block AS (SELECT pg_catalog.current_setting('block_size')::int8 AS size
+             ), locked AS (
+                 SELECT relation FROM pg_catalog.pg_locks WHERE locktype = 'relation' AND mode = 'AccessExclusiveLock'
+                    AND pid <> pg_catalog.pg_backend_pid()
+                    AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))
+             SELECT tree.root,
+                    coalesce(sum(CASE WHEN c.oid IN (SELECT relation FROM locked) THEN block.size * (c.relpages
+                             + coalesce((SELECT t.relpages FROM pg_catalog.pg_class t WHERE t.oid = c.reltoastrelid), 0))
+                         ELSE pg_catalog.pg_table_size(c.oid) END), 0)::int8,
+                    coalesce(sum(CASE WHEN tree.oid <> tree.root OR c.relkind <> 'r' THEN 0
+                                      WHEN c.oid IN (SELECT relation FROM locked) THEN c.relpages
+                                      ELSE pg_catalog.pg_relation_size(c.oid) / block.size END), 0)::int8
+             FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid, block
+             GROUP BY 1",
+            &[&oids],
+        )
+        .await?;
+    for row in &rows {
         if let Some(&at) = places.get(&row.get::<_, u32>(0)) {
             specs[at].bytes = row.get::<_, i64>(1).max(0) as u64;
             specs[at].pages = row.get::<_, i64>(2).max(0) as u64;

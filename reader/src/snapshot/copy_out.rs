@@ -130,6 +130,8 @@ mod tests {
             bytes: 0,
             pages: 0,
             streamed: true,
+            files: Default::default(),
+            attributes: 0,
         }
     }
 

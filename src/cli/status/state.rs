@@ -104,6 +104,7 @@ impl State {
             "publications": run.publications,
             "cutover": run.cutover,
             "waiting": live.waiting,
+            "warnings": live.warnings,
             "gap": run.gap,
             "steps": self.steps,
             "host": self.holder.as_ref().map(|_| &live.host),

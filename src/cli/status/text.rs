@@ -78,8 +78,11 @@ fn head(out: &mut String, state: &State) -> std::fmt::Result {
     for waiting in &run.live.waiting {
         writeln!(out, "  waiting  {waiting}")?;
     }
-    if let Some(gap) = &run.gap {
-        writeln!(out, "  gap      changes were not published: {}", intervals(gap))?;
+    for warning in &run.live.warnings {
+        writeln!(out, "  warning  {warning}")?;
+    }
+    for gap in run.gap.iter().flat_map(gaps) {
+        writeln!(out, "  gap      {gap}")?;
     }
     if let Some(error) = &run.error {
         writeln!(out, "error: {} [{}]", error.message, error.code)?;
@@ -130,16 +133,14 @@ fn changes(out: &mut String, state: &State) -> std::fmt::Result {
     writeln!(out)
 }
 
-fn intervals(gap: &Value) -> String {
+/// What the stream did not bring, a line each.
+fn gaps(gap: &Value) -> Vec<String> {
     let text = |one: &Value, key: &str| one[key].as_str().unwrap_or("?").to_owned();
-    match gap.as_array() {
-        Some(all) => all
-            .iter()
-            .map(|one| format!("{} to {}", text(one, "from"), text(one, "to")))
-            .collect::<Vec<_>>()
-            .join(", "),
-        None => gap.to_string(),
-    }
+    let line = |one: &Value| {
+        let what = one["reason"].as_str().unwrap_or("changes were not published");
+        format!("{what}: {} to {}", text(one, "from"), text(one, "to"))
+    };
+    gap.as_array().map(|all| all.iter().map(line).collect()).unwrap_or_default()
 }
 
 fn tables(out: &mut String, state: &State) -> std::fmt::Result {

@@ -22,6 +22,7 @@ use crate::run::load;
 use crate::run::monitor::{self, Look, Monitor};
 use crate::run::owner::Owner;
 use crate::run::retry::Backoff;
+use crate::run::watch::Watch;
 
 /// What a job beside the stream came to.
 pub(super) enum Done {
@@ -53,6 +54,7 @@ pub(super) async fn run(
     let client: &tokio_postgres::Client = &session;
     let name = run.name.as_str();
     let mut monitor = Monitor::default();
+    let (mut watch, mut warnings, mut last_watched) = (Watch::default(), Vec::new(), Instant::now());
     let mut jobs: FuturesUnordered<Job<'_>> = FuturesUnordered::new();
     let mut active: HashSet<i64> = HashSet::new();
     let mut step = run.step;
@@ -108,6 +110,15 @@ pub(super) async fn run(
                     }
                 };
                 last_stored = Instant::now();
+                if last_watched.elapsed() > WATCH {
+                    let watched = async { watch.look(context, client, run, monitor.session(context).await?).await };
+                    match tokio::time::timeout(LOOK, watched).await {
+                        Ok(Ok(found)) => warnings = found,
+                        Ok(Err(error)) => tracing::debug!("could not look for DDL on the source: {error}"),
+                        Err(_) => monitor.forget(),
+                    }
+                    last_watched = Instant::now();
+                }
                 if applied.progress.end_lsn > start || look.caught_up {
                     backoff.reset();
                     if shown_error {
@@ -125,7 +136,7 @@ pub(super) async fn run(
                     jobs.push(Box::pin(async { Done::Constraints(load::constraints(context, owner).await) }));
                 }
                 auto.ask_when_due(context, client, name, step).await?;
-                Run::set_live(client, name, &monitor::live(Some(&look), auto.waiting())).await?;
+                Run::set_live(client, name, &monitor::live(Some(&look), auto.waiting(), warnings.clone())).await?;
                 let changes = applied.progress.counters.changes();
                 let rate = (changes - last_rate.1) as f64 / last_rate.0.elapsed().as_secs_f64().max(0.001);
                 last_rate = (Instant::now(), changes);
@@ -154,6 +165,8 @@ async fn timely(monitor: &mut Monitor, context: &Context, slot: &str, applied: &
 }
 
 const LOOK: Duration = Duration::from_secs(3);
+/// How often the source is looked at for DDL that the stream says nothing of.
+const WATCH: Duration = Duration::from_secs(2);
 
 enum Constraints {
     Due,

@@ -26,6 +26,7 @@ use super::context::Context;
 use super::owner::Owner;
 use super::retry::Backoff;
 use super::topics::Topics;
+use super::watch::Watch;
 use super::{load, refresh};
 use crate::config::{ReplicaRole, SynchronousCommit, Via};
 
@@ -52,6 +53,8 @@ pub async fn stream(context: &Context, owner: &mut Owner, run: &Run, backoff: &m
     let source = context.source_session().await?;
     let state = slot::look(&source, &run.slot).await?;
     SlotState::check(state.as_ref(), &run.slot, context.source.dbname(), Some(from))?;
+    // Before the refresh takes the tables as they are now for what was recorded.
+    Watch::default().look(context, owner.session(), run, &source).await?;
     let look = refresh::look(context, owner, run, &source).await?;
     drop(source);
     let tables = RunTable::all(owner.session(), &run.name).await?;

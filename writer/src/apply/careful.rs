@@ -8,6 +8,7 @@ use std::sync::Arc;
 use pg::{Error, Result};
 
 use super::execute::{Pipeline, Refusal, key_values};
+use super::fixed;
 use super::plan::RowChange;
 use super::target::Target;
 
@@ -38,6 +39,13 @@ pub async fn apply(
                 Some(old) => key_values(target, old.columns()),
                 None => key_values(target, new.columns()),
             };
+            if changed == 0
+                && !target.key.is_empty()
+                && let Some(error) = fixed::differs(target, new)
+                && pipeline.row_exists(target, &key).await?
+            {
+                return Ok(Err(Refusal::Error { error, target: Some(target.clone()) }));
+            }
             found(pipeline, target, changed, &key).await
         }
         RowChange::Delete(old) => {
@@ -99,8 +107,13 @@ async fn insert(
     };
     // A table of nothing but its key has nothing to set.
     let key = key_values(target, row.columns());
-    if !overwritten && !pipeline.row_exists(target, &key).await? {
-        return stop(violation);
+    if !overwritten {
+        if !pipeline.row_exists(target, &key).await? {
+            return stop(violation);
+        }
+        if let Some(error) = fixed::differs(target, row) {
+            return stop(error);
+        }
     }
     pipeline.query("RELEASE SAVEPOINT walferry_row")?;
     Ok(Ok(Outcome::Overwritten))

@@ -14,9 +14,10 @@ use pipeline::Column;
 use postgres_protocol::message::frontend;
 
 use super::encode;
+use super::fixed;
 use super::plan::{RowChange, Step};
 use super::row::Row;
-use super::statement::{Shape, Statements, carried_columns, set_columns, sorted_key};
+use super::statement::{Shape, Statements, carried_columns, fixed_columns, set_columns, sorted_key};
 use super::target::Target;
 
 /// What of the ways to send rows is used; each can be switched off to find a culprit.
@@ -175,6 +176,7 @@ impl Pipeline {
             RowChange::Update { key, new } => self.send_update(target, key.as_ref(), new),
             RowChange::Delete(key) => self.send_delete(target, key, true),
             RowChange::UpdateFull { old, new } => {
+                fixed::expect_same(target, old, new)?;
                 let unchanged = new.unchanged();
                 let (nulls, old_values) = full_values(target, old);
                 let mut values = pick(new.columns(), set_columns(target, &unchanged));
@@ -197,6 +199,9 @@ impl Pipeline {
     }
 
     fn send_update(&mut self, target: &Arc<Target>, key: Option<&pipeline::Tuple>, new: &Row) -> Result<()> {
+        if let Some(old) = key {
+            fixed::expect_same(target, old, new)?;
+        }
         let unchanged = new.unchanged();
         let mut values = pick(new.columns(), set_columns(target, &unchanged));
         if values.is_empty() {
@@ -206,6 +211,7 @@ impl Pipeline {
             Some(old) => values.extend(key_values(target, old.columns())),
             None => values.extend(key_values(target, new.columns())),
         }
+        values.extend(pick(new.columns(), fixed_columns(target, &unchanged)));
         self.send_bound(target, Shape::Update { unchanged }, &values, true)
     }
 
@@ -321,8 +327,7 @@ impl Pipeline {
                 }
             }
             (None, 0) if expected.counts_missing => match expected.target {
-                // A BEFORE trigger may have returned NULL, and the row may be there.
-                Some(target) if target.triggers && !self.looking => {
+                Some(target) if target.may_find_none() && !self.looking => {
                     self.failure = Some(Refusal::Redo { table: target.id, error: None });
                 }
                 _ => self.missing += 1,

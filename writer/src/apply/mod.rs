@@ -22,6 +22,7 @@ mod careful;
 mod commit;
 mod encode;
 mod execute;
+mod fixed;
 mod key_map;
 mod piece;
 mod plan;

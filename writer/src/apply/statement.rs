@@ -17,7 +17,7 @@ use super::target::Target;
 pub enum Shape {
     /// One row. Parameters: the written columns.
     Insert,
-    /// One row by key. Parameters: the columns that came, then the key.
+    /// One row by key. Parameters: the columns that came, then the key, then the columns that can't be set.
     Update { unchanged: Vec<u16> },
     /// One row by key. Parameters: the key.
     Delete,
@@ -47,10 +47,27 @@ pub fn set_columns<'a>(target: &'a Target, unchanged: &'a [u16]) -> impl Iterato
         .map(|(index, _)| index)
 }
 
-/// Columns whose values a set of updates carries: those it sets and the key.
+/// Columns that came and can't be set: an UPDATE finds only a row that holds the value already. (Those of the key are compared anyway.)
+pub fn fixed_columns<'a>(target: &'a Target, unchanged: &'a [u16]) -> impl Iterator<Item = usize> + 'a {
+    target
+        .columns
+        .iter()
+        .enumerate()
+        .filter(|(index, column)| {
+            column.written
+                && column.identity_always
+                && !target.key.contains(index)
+                && !unchanged.contains(&(*index as u16))
+        })
+        .map(|(index, _)| index)
+}
+
+/// Columns whose values a set of updates carries: those it sets or compares, and the key.
 pub fn carried_columns<'a>(target: &'a Target, unchanged: &'a [u16]) -> impl Iterator<Item = usize> + 'a {
-    (0..target.columns.len())
-        .filter(|index| target.key.contains(index) || set_columns(target, unchanged).any(|set| set == *index))
+    (0..target.columns.len()).filter(|index| {
+        target.key.contains(index)
+            || set_columns(target, unchanged).chain(fixed_columns(target, unchanged)).any(|one| one == *index)
+    })
 }
 
 fn join(parts: impl Iterator<Item = String>, separator: &str) -> String {
@@ -149,7 +166,14 @@ pub fn sql(target: &Target, shape: &Shape) -> String {
         }
         Shape::Update { unchanged } => {
             let (set, count) = assignments(target, unchanged);
-            format!("UPDATE {only} AS t SET {set} WHERE {}", key_condition(target, count + 1))
+            let mut sql = format!("UPDATE {only} AS t SET {set} WHERE {}", key_condition(target, count + 1));
+            for (n, index) in fixed_columns(target, unchanged).enumerate() {
+                let column = &target.columns[index];
+                let parameter = count + target.key.len() + 1 + n;
+                let _ =
+                    write!(sql, " AND t.{} IS NOT DISTINCT FROM ${parameter}::{}", column.ident, column.cast);
+            }
+            sql
         }
         Shape::Delete => format!("DELETE FROM {only} AS t WHERE {}", key_condition(target, 1)),
         Shape::UpdateFull { unchanged, nulls } => {
@@ -168,7 +192,14 @@ pub fn sql(target: &Target, shape: &Shape) -> String {
                 ", ",
             );
             let values = unnest(carried_columns(target, unchanged));
-            format!("UPDATE {only} AS t SET {set} FROM {values} WHERE {}", set_key_condition(target))
+            let mut sql =
+                format!("UPDATE {only} AS t SET {set} FROM {values} WHERE {}", set_key_condition(target));
+            for index in fixed_columns(target, unchanged) {
+                let column = &target.columns[index];
+                let _ =
+                    write!(sql, " AND t.{} IS NOT DISTINCT FROM v.c{index}::{}", column.ident, column.cast);
+            }
+            sql
         }
         Shape::DeleteSet => {
             let values = unnest(sorted_key(target).into_iter());

@@ -9,6 +9,8 @@ use pg::{Error, Lsn, QualifiedName, Result, quote_ident};
 use pipeline::{Relation, RelationColumn, ReplicaIdentity};
 use tokio_postgres::Client;
 
+use super::statement::fixed_columns;
+
 /// One column of the stream's relation, as the target has it.
 #[derive(Clone, Debug)]
 pub struct TargetColumn {
@@ -55,6 +57,12 @@ impl Target {
     /// Is the change that commits at `commit_lsn` ours?
     pub fn wants(&self, commit_lsn: Lsn) -> bool {
         commit_lsn >= self.copied_at && self.left_at.is_none_or(|left| commit_lsn < left)
+    }
+
+    /// The row of a change may be there although the change finds none: a BEFORE trigger has returned NULL, or a column that can't
+    /// be set holds another value.
+    pub fn may_find_none(&self) -> bool {
+        self.triggers || !self.key.is_empty() && fixed_columns(self, &[]).next().is_some()
     }
 
     /// Positions of the columns that an INSERT writes.

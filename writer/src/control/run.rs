@@ -61,6 +61,8 @@ pub struct Live {
     pub retained_wal_bytes: Option<u64>,
     /// Who waits behind our locks, or whom we wait for.
     pub waiting: Vec<String>,
+    /// What somebody should do something about before it breaks.
+    pub warnings: Vec<String>,
     pub host: String,
     pub pid: u32,
     /// Unix time in ms at which this was written.
@@ -282,8 +284,11 @@ impl Run {
         Self::set(client, name, "keyless", keyless).await
     }
 
-    pub async fn set_gap(client: &impl GenericClient, name: &str, gap: &Value) -> Result<()> {
-        Self::set(client, name, "gap", gap).await
+    /// Adds to the list of what the stream did not bring.
+    pub async fn add_gap(client: &impl GenericClient, name: &str, gap: &Value) -> Result<()> {
+        let sql = "UPDATE walferry.runs SET gap = coalesce(gap, '[]') || $2, updated_at = clock_timestamp() WHERE name = $1";
+        client.execute(sql, &[&name, gap]).await?;
+        Ok(())
     }
 
     pub async fn set_live(client: &impl GenericClient, name: &str, live: &Live) -> Result<()> {

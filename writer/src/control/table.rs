@@ -114,6 +114,18 @@ impl RunTable {
         Ok(())
     }
 
+    /// The source's description alone; whatever else has happened to the record stays.
+    pub async fn set_spec(
+        client: &impl GenericClient,
+        run: &str,
+        name: &QualifiedName,
+        spec: &serde_json::Value,
+    ) -> Result<()> {
+        let sql = "UPDATE walferry.tables SET spec = $4 WHERE run = $1 AND schema = $2 AND name = $3";
+        client.execute(sql, &[&run, &name.schema, &name.name, spec]).await?;
+        Ok(())
+    }
+
     pub async fn set_state(
         client: &impl GenericClient,
         run: &str,
