@@ -78,7 +78,9 @@ pub async fn inspect(params: &Params, options: &TargetOptions, source: Option<&S
     note(found, result);
     let names: Vec<QualifiedName> = source.tables.iter().map(|table| table.name.clone()).collect();
     if options.existing_schema {
-        let result = existing::check(&session, params.user(), source, &names, report.resumes, found).await;
+        let result =
+            existing::check(&session, params.user(), source, &names, report.resumes, options.stream, found)
+                .await;
         note(found, result);
     } else if !report.resumes {
         let result = objects::occupied(&session, source, found).await;
