@@ -84,7 +84,7 @@ async fn with_run(context: &Context, run: &Run, options: &Options) -> Result<Rep
     // Bringing a stopped run forward ends with this token, not with the command.
     let cancel = context.cancel.child_token();
     let run_context = crate::run::Context::new(settings, run.mode, context.reporter.clone(), cancel)?;
-    crate::compare::of_a_run(&run_context, run, options).await
+    Box::pin(crate::compare::of_a_run(&run_context, run, options)).await
 }
 
 /// Each side in a snapshot of its own.

@@ -117,7 +117,7 @@ async fn attempt(
     if verify == "changed" {
         let _ = handle.commands.send(Command::Record(true)).await;
         context.reporter.note("cutover: full comparison beside the load");
-        crate::compare::beside_the_stream(context, owner.session()).await?;
+        Box::pin(crate::compare::beside_the_stream(context, owner.session())).await?;
     }
     let deadline = Instant::now() + timeout;
     let tables = fed(owner, run).await?;
