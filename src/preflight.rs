@@ -9,8 +9,8 @@ use writer::control::Mode;
 use writer::preflight::TargetOptions;
 use writer::schema::PgDump;
 
-use crate::config::{Keyless, Settings};
-use crate::run::Context;
+use crate::config::{Keyless, Settings, Via};
+use crate::run::{Context, topics};
 
 /// What both looks found.
 pub struct Look {
@@ -66,6 +66,10 @@ pub async fn look(settings: &Settings, stream: bool) -> Result<Look> {
     if let Some(facts) = there.facts.as_ref().filter(|_| !existing_schema && !here.resumes) {
         let found =
             PgDump::find(settings.schema.pg_dump.as_deref(), ServerVersion(facts.version).major()).await;
+        findings.extend(found.err().map(|error| Finding::from_error(Side::Here, &error)));
+    }
+    if let Some(facts) = there.facts.as_ref().filter(|_| stream && settings.run.via == Via::Kafka) {
+        let found = Box::pin(topics::preflight(settings, &facts.tables, here.resumes)).await;
         findings.extend(found.err().map(|error| Finding::from_error(Side::Here, &error)));
     }
     findings.sort_by_key(|finding| (finding.side, finding.severity));

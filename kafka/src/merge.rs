@@ -250,7 +250,7 @@ impl Merge {
                     // Positions only: what they said, transactions say as well.
                     let partition = &self.heartbeats;
                     let (low, _) = self.watermarks(&partition.topic, partition.id)?;
-                    self.heartbeats.seek(low)?;
+                    again(&self.consumer, &self.arrived, &mut self.heartbeats, low)?;
                     return Ok(());
                 }
                 Polled::Record { decoded: Decoded::Heartbeat { lsn: Some(lsn), of }, after, .. } => {
@@ -443,13 +443,17 @@ impl Merge {
                 // Nobody to ask: wait.
                 Err(_) => return Ok(()),
             };
-            if gone || next < low || next > high {
+            if next > high {
+                // Made anew: what was behind that offset is gone.
+                return Err(lost(&topic, id, next, Some(low), true));
+            }
+            if gone || next < low {
                 // What is missing there shows: END has counted it.
                 tracing::debug!(target: "kafka", "topic {topic} partition {id}: offset {next} is not in {low}..{high}");
                 let lane = &mut self.lanes[lane];
-                lane.partition.seek(low)?;
+                again(&self.consumer, &self.arrived, &mut lane.partition, low.max(next))?;
                 lane.gone = false;
-                exhausted &= low >= high;
+                exhausted &= low.max(next) >= high;
             } else {
                 exhausted &= blocked || next >= high;
             }
@@ -513,6 +517,26 @@ fn assign(
         ));
     }
     Ok(partitions)
+}
+
+/// Begins anew with a partition whose position was not there: librdkafka has given it up.
+fn again(
+    consumer: &Arc<BaseConsumer<Quiet>>,
+    arrived: &Arc<Notify>,
+    partition: &mut Partition,
+    offset: i64,
+) -> Result<()> {
+    let failed = |error| classify(&error, "assigning partitions");
+    let mut list = TopicPartitionList::new();
+    list.add_partition(&partition.topic, partition.id);
+    consumer.incremental_unassign(&list).map_err(failed)?;
+    let mut position = Position::default();
+    position.set(&partition.topic, partition.id, offset);
+    let wanted = [(partition.topic.to_string(), partition.id)];
+    if let Some(made) = assign(consumer, arrived, &position, &wanted, true)?.pop() {
+        *partition = made;
+    }
+    Ok(())
 }
 
 /// The events of one TRUNCATE follow each other and are one command.

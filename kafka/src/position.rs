@@ -31,7 +31,7 @@ impl Position {
         usize::try_from(partition).ok().and_then(|at| offsets?.get(at).copied()).unwrap_or(0)
     }
 
-    fn set(&mut self, topic: &str, partition: i32, offset: i64) {
+    pub(crate) fn set(&mut self, topic: &str, partition: i32, offset: i64) {
         let Ok(at) = usize::try_from(partition) else { return };
         if !self.offsets.contains_key(topic) {
             self.offsets.insert(topic.to_owned(), Vec::new());

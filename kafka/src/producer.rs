@@ -81,6 +81,9 @@ impl ProducerContext for Reports {
                 let bytes = weight(message.key(), message.payload());
                 let part = Part::of_opaque(opaque);
                 shared.ledger().acknowledged(part, bytes);
+                if matches!(part, Part::End(_)) {
+                    fail::fail_point!("kafka-end-acknowledged");
+                }
                 if !matches!(part, Part::Begin(_)) {
                     shared.marker.notify_one();
                 }
@@ -224,6 +227,9 @@ async fn mark(client: Arc<ThreadedProducer<Reports>>, shared: Arc<Shared>, stop:
                 ledger.next_marker()
             };
             let Some((part, Waiting { topic, key, value, headers })) = due else { break };
+            if matches!(part, Part::End(_)) {
+                fail::fail_point!("kafka-before-end");
+            }
             let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
             if let Err(error) = send(&client, part, &topic, key.as_deref(), value.as_deref(), headers, 1) {
                 shared.fail(error);

@@ -100,6 +100,7 @@ impl KafkaSink {
             let count = partitions.get(message.topic).copied().unwrap_or(1);
             result = producer.event(entry, &message, count);
         })?;
+        fail::fail_point!("kafka-event-sent");
         result
     }
 

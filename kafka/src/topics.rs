@@ -56,6 +56,18 @@ impl Admin {
             .hint("check --brokers, and that they are up")
     }
 
+    /// Looks at what [`Admin::ensure`] would use, and makes nothing.
+    ///
+    /// # Errors
+    /// As `ensure`.
+    pub async fn look(&self, topics: &Topics, tables: &[QualifiedName]) -> Result<()> {
+        let names = names(topics, tables)?;
+        let all = self.all().await?;
+        let wanted = names.keys().chain([&topics.transaction, &topics.heartbeat]);
+        let existing: Vec<&str> = wanted.filter(|name| all.contains_key(*name)).map(String::as_str).collect();
+        self.check(&existing).await
+    }
+
     /// Makes what is missing of these tables' topics and of the run's own; answers with the partitions of each.
     ///
     /// # Errors
@@ -144,11 +156,11 @@ impl Admin {
     }
 
     /// Removes these topics, as far as they are there.
-    pub async fn remove(&self, names: &[String]) -> Result<()> {
+    pub async fn remove(&self, names: &[String]) -> Result<usize> {
         let all = self.all().await?;
         let there: Vec<&str> = names.iter().filter(|n| all.contains_key(*n)).map(String::as_str).collect();
         if there.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
         let options = AdminOptions::new().request_timeout(Some(REQUEST)).operation_timeout(Some(REQUEST));
         let results = self.client.delete_topics(&there, &options).await.map_err(|e| self.unreachable(&e))?;
@@ -161,7 +173,7 @@ impl Admin {
                 }
             }
         }
-        Ok(())
+        Ok(there.len())
     }
 }
 

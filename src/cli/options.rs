@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{ArgAction, Args};
 
-use crate::config::{CutoverMode, Keyless, Layers, LogFormat, OnLimit, Origin, ProgressMode, Via};
+use crate::config::{
+    CutoverMode, KafkaValues, Keyless, Layers, LogFormat, OnLimit, Origin, ProgressMode, Via,
+};
 
 /// Puts what was given on the command line into the strongest layer.
 pub struct Flags<'a>(pub &'a mut Layers);
@@ -202,6 +204,9 @@ pub struct Kafka {
     /// Partitions of a table's topic, when it is made [default: 1]
     #[arg(long, value_name = "N")]
     pub partitions: Option<String>,
+    /// How values are written: PostgreSQL's text, which loses nothing, or Debezium's encodings [default: postgres]
+    #[arg(long, value_name = "HOW", value_parser = PossibleValuesParser::new(KafkaValues::WORDS))]
+    pub values: Option<String>,
     /// Wrap keys and values with their schema
     #[arg(long)]
     pub schemas: bool,
@@ -215,6 +220,7 @@ impl Overrides for Kafka {
         flags.text("kafka.brokers", "--brokers", &self.brokers);
         flags.text("kafka.prefix", "--prefix", &self.prefix);
         flags.text("kafka.partitions", "--partitions", &self.partitions);
+        flags.text("kafka.values", "--values", &self.values);
         flags.on("kafka.schemas", "--schemas", self.schemas);
         if self.no_tombstones {
             flags.text("kafka.tombstones", "--no-tombstones", &Some("off".to_owned()));

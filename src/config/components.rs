@@ -36,6 +36,14 @@ choice! {
 }
 
 choice! {
+    /// How values are written in events.
+    pub enum KafkaValues {
+        Postgres = "postgres",
+        Debezium = "debezium",
+    }
+}
+
+choice! {
     /// What happens when the slot retains more WAL than allowed.
     pub enum OnLimit {
         Warn = "warn",
@@ -324,6 +332,9 @@ component! {
         /// longer has to start over.
         /// Default: a week, Kafka's own.
         pub retention: Duration = "7d",
+        /// How values are written: PostgreSQL's own text, which loses nothing (`postgres`), or as Debezium writes them by default (`debezium`).
+        /// Default: postgres. One prefix has one of them; a run that has begun keeps to it.
+        pub values: KafkaValues = "postgres",
         /// Key and value wrapped as `{"schema":…,"payload":…}`, for consumers that need the schema in every message.
         /// Default: off; it makes messages several times as large.
         pub schemas: bool = "off",

@@ -22,8 +22,9 @@ mod value;
 pub use component::{Component, Field};
 pub use components::{
     ApplySettings, CopySettings, CutoverMode, CutoverSettings, CutoverVerify, Databases, IndexSettings,
-    KafkaSettings, Keyless, LimitSettings, LogFormat, LogSettings, OnLimit, ProgressMode, ReplicaRole,
-    RetrySettings, RunSettings, SchemaSettings, Select, SlotSettings, SynchronousCommit, VerifySettings, Via,
+    KafkaSettings, KafkaValues, Keyless, LimitSettings, LogFormat, LogSettings, OnLimit, ProgressMode,
+    ReplicaRole, RetrySettings, RunSettings, SchemaSettings, Select, SlotSettings, SynchronousCommit,
+    VerifySettings, Via,
 };
 pub use layers::{Layers, Origin, Reader};
 pub use reference::reference;

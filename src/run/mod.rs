@@ -25,7 +25,7 @@ mod refresh;
 mod retry;
 mod schema;
 mod slot;
-mod topics;
+pub mod topics;
 mod watch;
 
 pub use attach::spec as recorded_spec;

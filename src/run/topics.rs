@@ -11,8 +11,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use kafka::{Admin, KafkaSink, KafkaSource, Merge, MergeOptions, Position, Producer, Tail};
 use pg::{Error, Lsn, QualifiedName, Result};
 use pipeline::TableSpec;
-use pipeline::envelope::{self, ColumnType, Decoder, Dialect, Encoder, Kind, TableTypes, Values};
-use reader::stream;
+use pipeline::envelope::{self, Decoder, Dialect, Encoder, Values};
+use reader::{catalog, stream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use writer::apply::Applier;
@@ -20,6 +20,7 @@ use writer::control::{Run, RunTable, SourceIdentity};
 
 use super::attach;
 use super::context::Context;
+use crate::config::{KafkaValues, Settings};
 
 /// The run's topics before its stream begins.
 pub struct Topics {
@@ -47,8 +48,8 @@ impl Topics {
         let identity = run.source.as_ref().ok_or_else(|| {
             Error::refuse("RUN_UNREADABLE", format!("run \"{}\" has no source on record", run.name))
         })?;
-        let options = options(context)?;
-        let mut envelope = envelope_options(context, run, identity);
+        let options = options(&context.settings)?;
+        let mut envelope = envelope_options(&context.settings, run, identity);
         let admin = Admin::new(&options)?;
         let tail = Tail::read(&options).await?;
         tail.check(&options.prefix, &envelope.system_identifier, &envelope.run_id)?;
@@ -73,11 +74,13 @@ impl Topics {
             specs.iter().filter(|spec| spec.streamed).map(|spec| spec.name.clone()).collect();
         let mut encoder = Encoder::new(self.envelope.clone());
         let mut decoder = Decoder::new(self.envelope.clone(), Dialect::Walferry);
-        for spec in &specs {
-            let types = types(spec);
+        let oids: Vec<u32> = specs.iter().map(|spec| spec.oid).collect();
+        let session = context.source_session().await?;
+        for types in catalog::types(&session, &oids).await? {
             encoder.describe(types.clone());
             decoder.describe(types);
         }
+        drop(session);
         let partitions: HashMap<String, usize> = self.admin.ensure(encoder.topics(), &names).await?;
         let of = MergeOptions {
             system_identifier: self.envelope.system_identifier.clone(),
@@ -119,56 +122,104 @@ impl Halves {
     }
 }
 
-fn options(context: &Context) -> Result<kafka::Options> {
-    let settings = &context.settings.kafka;
+/// How the run reaches its topics.
+///
+/// # Errors
+/// Class `Usage`: no brokers.
+pub fn options(settings: &Settings) -> Result<kafka::Options> {
+    let kafka = &settings.kafka;
     let brokers =
-        settings.brokers.clone().ok_or_else(|| Error::usage("no brokers: give --brokers HOST:PORT,…"))?;
+        kafka.brokers.clone().ok_or_else(|| Error::usage("no brokers: give --brokers HOST:PORT,…"))?;
     Ok(kafka::Options {
         brokers,
-        prefix: context.settings.kafka_prefix().to_owned(),
-        client_id: format!("walferry-{}", context.name),
-        partitions: i32::try_from(settings.partitions).unwrap_or(i32::MAX),
-        replication: settings.replication_factor.and_then(|factor| i32::try_from(factor).ok()),
-        retention: settings.retention,
-        message_bytes: settings.message_bytes.as_usize(),
-        in_flight_bytes: settings.in_flight_bytes.as_usize(),
-        fetch_bytes: settings.fetch_bytes.as_usize(),
+        prefix: settings.kafka_prefix().to_owned(),
+        client_id: format!("walferry-{}", settings.name()),
+        partitions: i32::try_from(kafka.partitions).unwrap_or(i32::MAX),
+        replication: kafka.replication_factor.and_then(|factor| i32::try_from(factor).ok()),
+        retention: kafka.retention,
+        message_bytes: kafka.message_bytes.as_usize(),
+        in_flight_bytes: kafka.in_flight_bytes.as_usize(),
+        fetch_bytes: kafka.fetch_bytes.as_usize(),
     })
 }
 
-fn envelope_options(context: &Context, run: &Run, identity: &SourceIdentity) -> envelope::Options {
-    let mut options =
-        envelope::Options::new(context.settings.kafka_prefix(), &identity.database, Values::Postgres);
-    options.schemas = context.settings.kafka.schemas;
-    options.tombstones = context.settings.kafka.tombstones;
-    options.system_identifier.clone_from(&identity.system_id);
-    // A run that was cleaned and started over has another slot, and other topics.
-    options.run_id = format!("{}@{}", run.name, run.slot_lsn.unwrap_or_default());
-    options
+/// What the slot was confirmed up to was in the topics once.
+pub fn behind_the_slot(error: Error) -> Error {
+    if error.code() != "GAP" {
+        return error;
+    }
+    let lost = Error::refuse(
+        "KAFKA_DATA_LOST",
+        "the slot was confirmed further than the topics and the target hold",
+    );
+    let lost = match error.detail_text() {
+        Some(detail) => lost.detail(detail),
+        None => lost,
+    };
+    lost.hint(
+        "retention has removed transactions that were not applied, the transaction topic was deleted, or the slot was advanced: start \
+         over with walferry clean, then the same command",
+    )
 }
 
-/// What the record of a table says about its columns.
-fn types(spec: &TableSpec) -> TableTypes {
-    TableTypes {
-        name: spec.name.clone(),
-        key: spec.key.clone(),
-        identity: spec.identity,
-        columns: spec
-            .columns
-            .iter()
-            .map(|column| ColumnType {
-                name: column.name.clone(),
-                type_oid: column.type_oid,
-                kind: Kind::Base,
-                base_name: column.type_name.clone(),
-                base_oid: column.type_oid,
-                type_modifier: column.type_modifier,
-                array: false,
-                not_null: column.not_null,
-                default: None,
-                computed_default: false,
-                labels: Vec::new(),
-            })
-            .collect(),
+/// Names a run in its topics: one that was cleaned and started over has another slot, and other topics. The form of the values belongs to
+/// it: what was written in one can't be read in the other.
+fn run_id(settings: &Settings, run: &Run) -> String {
+    let values = match settings.kafka.values {
+        KafkaValues::Postgres => "postgres",
+        KafkaValues::Debezium => "debezium",
+    };
+    format!("{}@{}/{values}", run.name, run.slot_lsn.unwrap_or_default())
+}
+
+/// Looks at brokers and topics before a run begins, and changes nothing. `resumes`: the run has begun, and the topics may be its own.
+///
+/// # Errors
+/// What would stop the run.
+pub async fn preflight(settings: &Settings, tables: &[TableSpec], resumes: bool) -> Result<()> {
+    let options = options(settings)?;
+    let names: Vec<QualifiedName> =
+        tables.iter().filter(|spec| spec.streamed).map(|spec| spec.name.clone()).collect();
+    Admin::new(&options)?.look(&envelope::Topics::new(&options.prefix), &names).await?;
+    let tail = Tail::read(&options).await?;
+    if resumes || (tail.run_id.is_none() && tail.system_identifier.is_none()) {
+        return Ok(());
     }
+    tail.check(&options.prefix, tail.system_identifier.as_deref().unwrap_or_default(), "new")
+}
+
+/// Removes the topics of a run, if they are its own, and says so.
+///
+/// # Errors
+/// The brokers can't be asked.
+pub async fn remove(
+    settings: &Settings,
+    run: &Run,
+    tables: &[RunTable],
+    done: &mut Vec<String>,
+) -> Result<()> {
+    let options = options(settings)?;
+    let tail = Tail::read(&options).await?;
+    if tail.run_id.as_deref() != Some(run_id(settings, run).as_str()) {
+        return Ok(());
+    }
+    let topics = envelope::Topics::new(&options.prefix);
+    let mut names = vec![topics.transaction.clone(), topics.heartbeat.clone()];
+    names.extend(tables.iter().map(|table| topics.table(&table.name)));
+    let removed = Admin::new(&options)?.remove(&names).await?;
+    done.push(format!("Kafka: {removed} topics of prefix \"{}\" removed", options.prefix));
+    Ok(())
+}
+
+fn envelope_options(settings: &Settings, run: &Run, identity: &SourceIdentity) -> envelope::Options {
+    let values = match settings.kafka.values {
+        KafkaValues::Postgres => Values::Postgres,
+        KafkaValues::Debezium => Values::Debezium,
+    };
+    let mut options = envelope::Options::new(settings.kafka_prefix(), &identity.database, values);
+    options.schemas = settings.kafka.schemas;
+    options.tombstones = settings.kafka.tombstones;
+    options.system_identifier.clone_from(&identity.system_id);
+    options.run_id = run_id(settings, run);
+    options
 }

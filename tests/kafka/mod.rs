@@ -1,5 +1,7 @@
 //! Runs whose changes travel through a real broker.
 
+mod control;
+mod faults;
 mod rows;
 
 use crate::support::feed::Builder;

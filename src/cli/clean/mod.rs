@@ -14,13 +14,14 @@ use std::time::Duration;
 use clap::Args;
 use pg::{Error, Purpose, Result, Session};
 use tokio::time::{Instant, sleep};
-use writer::control::{self, Run, holder, try_lock};
+use writer::control::{self, Run, RunTable, holder, try_lock};
 use writer::schema;
 
 use super::options::{Flags, Overrides};
 use super::{Context, Exit, target};
-use crate::config::{Needs, Settings};
+use crate::config::{Needs, Settings, Via};
 use crate::output;
+use crate::run::topics;
 
 /// Remove what walferry made on both sides: slot, its own publication, schema walferry.
 ///
@@ -30,6 +31,9 @@ pub struct CleanArgs {
     /// Leave the slot
     #[arg(long)]
     pub keep_slot: bool,
+    /// Leave the topics that the run has written through Kafka
+    #[arg(long)]
+    pub keep_topics: bool,
     /// Also lift the fence of a cutover: the source takes writes again
     #[arg(long)]
     pub lift_fence: bool,
@@ -53,6 +57,12 @@ pub async fn run(args: CleanArgs, context: Context) -> Result<Exit> {
     };
     let mut done = Vec::new();
     source::clean(&args, &settings, run.as_ref(), &context.reporter, &mut done).await?;
+    if let Some(run) = run.as_ref().filter(|_| settings.run.via == Via::Kafka && !args.keep_topics) {
+        let tables = RunTable::all(&session, &name).await?;
+        topics::remove(&settings, run, &tables, &mut done).await.map_err(|error| {
+            error.hint("give --brokers, or leave the topics: walferry clean --keep-topics")
+        })?;
+    }
     clean_target(&settings, &mut session, &name, run.is_some(), &mut done).await?;
     if done.is_empty() {
         done.push(format!("run \"{name}\": nothing of it is left"));

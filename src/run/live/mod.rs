@@ -25,7 +25,7 @@ use writer::control::{Progress, Run, RunTable, Step, TableState};
 use super::context::Context;
 use super::owner::Owner;
 use super::retry::Backoff;
-use super::topics::Topics;
+use super::topics::{self, Topics};
 use super::watch::Watch;
 use super::{load, refresh};
 use crate::config::{ReplicaRole, SynchronousCommit, Via};
@@ -52,7 +52,8 @@ pub async fn stream(context: &Context, owner: &mut Owner, run: &Run, backoff: &m
     let from = topics.as_ref().map_or(progress.end_lsn, |topics| topics.start);
     let source = context.source_session().await?;
     let state = slot::look(&source, &run.slot).await?;
-    SlotState::check(state.as_ref(), &run.slot, context.source.dbname(), Some(from))?;
+    SlotState::check(state.as_ref(), &run.slot, context.source.dbname(), Some(from))
+        .map_err(|error| if topics.is_some() { topics::behind_the_slot(error) } else { error })?;
     // Before the refresh takes the tables as they are now for what was recorded.
     Watch::default().look(context, owner.session(), run, &source).await?;
     let look = refresh::look(context, owner, run, &source).await?;

@@ -165,6 +165,14 @@ impl Feed {
         }
     }
 
+    /// Starts every run again with more arguments, which win over the ones before.
+    pub async fn reconfigure(&mut self, arguments: &[&str]) {
+        for lane in &mut self.lanes {
+            lane.command = lane.command.clone().args(arguments);
+        }
+        self.restart().await;
+    }
+
     /// As `restart`, with a failpoint.
     pub async fn restart_with(&mut self, failpoint: &str, action: &str) {
         self.kill().await;
