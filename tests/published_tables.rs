@@ -246,3 +246,43 @@ async fn the_name_under_which_rows_come_may_change() {
         assert_eq!(rows(&target, query).await, rows(&source, query).await);
     }
 }
+
+/// The schema comes whole; what nobody publishes stays empty, is named, and holds nothing up.
+#[tokio::test]
+async fn tables_beside_the_publication_are_made_and_stay_empty() {
+    let (source, target) = servers(15, 17).await;
+    source
+        .sql(
+            DB,
+            "CREATE TABLE unfed (id int PRIMARY KEY); CREATE TABLE fed (id int PRIMARY KEY, u int REFERENCES unfed);
+             CREATE TABLE child (id int PRIMARY KEY, f int REFERENCES fed); ALTER TABLE unfed ADD f int REFERENCES fed;
+             CREATE TABLE root (id int PRIMARY KEY, f int REFERENCES fed) PARTITION BY RANGE (id);
+             CREATE TABLE leaf PARTITION OF root FOR VALUES FROM (0) TO (100);
+             INSERT INTO unfed VALUES (1); INSERT INTO fed VALUES (1, 1); INSERT INTO child VALUES (1, 1); INSERT INTO root VALUES (1, 1);
+             CREATE PUBLICATION p FOR TABLE fed, child, leaf",
+        )
+        .await;
+    let walferry = Walferry::new(&source.uri(DB), &target.uri(DB));
+    let check = walferry.command("check").args(&["--publication", "p"]).run().await.expect_code(0);
+    assert!(check.stdout.contains("NOT_PUBLISHED") && check.stdout.contains("unfed"), "{}", check.said());
+    assert!(
+        !check.stdout.contains("leaf") || !check.stdout.contains("2 table(s) are in none"),
+        "{}",
+        check.said()
+    );
+    let mut running = walferry.command("migrate").args(&["--publication", "p"]).spawn();
+    running.wait_for_step("live").await;
+    source.sql(DB, "INSERT INTO fed VALUES (2, 1); INSERT INTO child VALUES (2, 2); TRUNCATE fed CASCADE; INSERT INTO fed VALUES (3, NULL)").await;
+    drained(&source, &mut running).await;
+    assert_eq!(rows(&target, "SELECT count(*) FROM unfed").await, ["0"]);
+    assert_eq!(rows(&target, "SELECT id FROM fed").await, ["3"]);
+    // Those between tables that are fed are there, and proven.
+    let keys = "SELECT conrelid::regclass::text || convalidated::text FROM pg_constraint WHERE contype = 'f' AND conparentid = 0 ORDER BY 1";
+    let proven = format!(
+        "SELECT array_agg(k ORDER BY k) = '{{childtrue,roottrue}}' FROM ({}) x (k)",
+        keys.trim_end_matches(" ORDER BY 1")
+    );
+    target.wait_until(DB, &proven, std::time::Duration::from_secs(60)).await;
+    running.sigterm();
+    running.wait_exit().await.expect_code(143);
+}

@@ -70,7 +70,7 @@ impl Transfer {
         let tables = schema::created_tables(&pre);
         let tx = admin.transaction().await?;
         let always = schema::restore(&tx, &pre, &[]).await?;
-        let left_out = schema::store(&tx, RUN, &post, &always).await?;
+        let left_out = schema::store(&tx, RUN, &post, &always, None).await?;
         *self.left_out.lock().expect("a lock") = left_out;
         schema::protect(&tx, RUN, &tables).await?;
         tx.commit().await?;

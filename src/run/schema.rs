@@ -71,7 +71,9 @@ pub async fn restore(
     let tx = admin.transaction().await?;
     let always = writer::schema::restore(&tx, &pre, &schemas).await?;
     tx.batch_execute(&identities_before(run)).await?;
-    for left_out in store(&tx, &run.name, &post, &always).await? {
+    // What others publish may be a part of the database; all of its schema is restored.
+    let fed = (!run.publication_own).then_some(names.as_slice());
+    for left_out in store(&tx, &run.name, &post, &always, fed).await? {
         context.reporter.warning(left_out, None);
     }
     if protected {

@@ -27,6 +27,9 @@ pub(super) async fn check(
         };
         facts.tables = published(session, &state.tables).await?;
         followed(&state, facts, findings);
+        if options.schema {
+            unpublished(session, facts, findings).await?;
+        }
     }
     patterns(session, &options.selection, findings).await?;
     locks(session, facts, findings).await?;
@@ -37,6 +40,32 @@ pub(super) async fn check(
         format!("{} table(s), {} MB without indexes", facts.tables.len(), bytes.div_ceil(1024 * 1024)),
     ));
     beside(session, options, facts, findings).await
+}
+
+/// The whole schema is restored; what the publications don't name gets no rows.
+async fn unpublished(session: &Session, facts: &SourceFacts, findings: &mut Vec<Finding>) -> Result<()> {
+    let all = selected(session, &Selection::default()).await?;
+    let empty: Vec<QualifiedName> = all
+        .into_iter()
+        .filter(|table| !facts.tables.iter().any(|fed| fed.files.contains_key(&table.oid)))
+        .map(|table| table.name)
+        .collect();
+    if !empty.is_empty() {
+        findings.push(
+            Finding::warning(
+                Side::Source,
+                "NOT_PUBLISHED",
+                format!(
+                    "{} table(s) are in none of the publications: they are made on the target and stay empty, and foreign keys from and to \
+                     them are left out",
+                    empty.len()
+                ),
+            )
+            .detail(some_of(&empty))
+            .fix("ALTER PUBLICATION … ADD TABLE …; or restore what is wanted yourself, and --existing-schema"),
+        );
+    }
+    Ok(())
 }
 
 async fn own(

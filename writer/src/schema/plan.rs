@@ -38,6 +38,8 @@ pub(super) struct Target {
     pub partitioned: HashSet<QualifiedName>,
     /// All tables: a part of a database may have foreign keys to what is not in it.
     pub tables: HashSet<QualifiedName>,
+    /// Those that get rows, where that is not all of them.
+    pub fed: Option<HashSet<QualifiedName>>,
     /// `server_version_num / 10000`
     pub major: u32,
 }
@@ -107,10 +109,15 @@ pub(super) fn plan(
 
 /// Why a statement can't have a place on this target.
 fn homeless(statement: &Statement, target: &Target) -> Option<String> {
-    let Statement::AddConstraint { constraint, .. } = statement else { return None };
+    let Statement::AddConstraint { table, constraint, .. } = statement else { return None };
+    let unfed = |name: &QualifiedName| target.fed.as_ref().is_some_and(|fed| !fed.contains(name));
     match constraint {
         Constraint::ForeignKey { to: Some(to), .. } if !target.tables.contains(to) => {
             Some(format!("is left out: the target has no table {to}"))
+        }
+        Constraint::ForeignKey { to: Some(to), .. } if unfed(to) || unfed(table) => {
+            let which = if unfed(to) { to } else { table };
+            Some(format!("is left out: table {which} is not published and stays empty"))
         }
         Constraint::NotNull { unproven: true } if target.major < 18 => {
             Some("is left out: the target's version can't have it NOT VALID".to_owned())
@@ -203,6 +210,7 @@ mod tests {
         let target = Target {
             partitioned: [root.clone()].into(),
             tables: [root, QualifiedName::new("s", "p")].into(),
+            fed: None,
             major: 15,
         };
         let entry = |sql: &str| Entry {

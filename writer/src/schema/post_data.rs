@@ -3,6 +3,8 @@
 //! The items are stored with the schema itself, so that a new process on any host goes on with what is missing; a `kill -9` in the middle
 //! of an index leaves nothing of it.
 
+use std::collections::HashSet;
+
 use pg::{Error, QualifiedName, Result, Session, quote_literal};
 use tokio_postgres::{Client, GenericClient, Transaction};
 
@@ -26,15 +28,21 @@ pub struct PostItem {
 
 /// Stores the items of a run, in the transaction that restores pre-data. Before that every item is tried on the tables, which are empty,
 /// and undone: what the target can't take is known before the first row is copied, not at the cutover. Returns what is left out, in
-/// words: foreign keys to tables that are not part of the selection.
+/// words: foreign keys to tables that are not part of the selection and, with `fed`, those that lead to or from a table that is not fed: its
+/// rows are not those that the key was made for.
 pub async fn store(
     tx: &Transaction<'_>,
     run: &str,
     entries: &[Entry],
     always: &[AlwaysColumn],
+    fed: Option<&[QualifiedName]>,
 ) -> Result<Vec<String>> {
     let mut left_out = Vec::new();
-    let items = plan(entries, always, &look(tx).await?, &mut left_out);
+    let mut target = look(tx).await?;
+    if let Some(fed) = fed {
+        target.fed = Some(trees(tx, fed).await?);
+    }
+    let items = plan(entries, always, &target, &mut left_out);
     rehearse(tx, &items).await?;
     let mut columns: [Vec<String>; 6] = Default::default();
     for item in &items {
@@ -83,6 +91,22 @@ async fn look(client: &impl GenericClient) -> Result<Target> {
         target.tables.insert(name);
     }
     Ok(target)
+}
+
+/// These tables, what they are partitions of, and their partitions.
+async fn trees(client: &impl GenericClient, tables: &[QualifiedName]) -> Result<HashSet<QualifiedName>> {
+    let names: Vec<String> = tables.iter().map(ToString::to_string).collect();
+    let rows = client
+        .query(
+            "WITH RECURSIVE given (oid) AS (SELECT pg_catalog.to_regclass(name)::pg_catalog.oid FROM pg_catalog.unnest($1::text[]) name),
+             above (oid) AS (SELECT oid FROM given UNION SELECT i.inhparent FROM above JOIN pg_catalog.pg_inherits i ON i.inhrelid = above.oid),
+             below (oid) AS (SELECT oid FROM given UNION SELECT i.inhrelid FROM below JOIN pg_catalog.pg_inherits i ON i.inhparent = below.oid)
+             SELECT n.nspname::text, c.relname::text FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+              WHERE c.oid IN (SELECT oid FROM above UNION SELECT oid FROM below)",
+            &[&names],
+        )
+        .await?;
+    Ok(rows.iter().map(|row| QualifiedName::new(row.get::<_, String>(0), row.get::<_, String>(1))).collect())
 }
 
 /// Runs all items in order inside a savepoint and undoes them.
