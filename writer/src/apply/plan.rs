@@ -61,7 +61,8 @@ pub enum Step {
         keys: Vec<Tuple>,
         certain: bool,
     },
-    /// `partial`: some tables of the source's list are not ours, so a TRUNCATE could meet their foreign keys.
+    /// `partial`: some tables of the source's list are not ours, so a TRUNCATE could meet their foreign keys, or it has met one: that of a
+    /// partitioned table belongs to the root, and only its partitions are in the list.
     Truncate {
         targets: Vec<Arc<Target>>,
         restart_identity: bool,
@@ -193,7 +194,8 @@ impl Planner<'_> {
                 targets.sort_by(|a, b| a.name.cmp(&b.name));
                 self.flush_all();
                 self.plan.counts.truncated += targets.len() as i64;
-                let partial = targets.len() < relations.len();
+                let refused = targets.iter().any(|target| self.options.careful.contains(&target.id));
+                let partial = refused || targets.len() < relations.len();
                 self.plan.steps.push(Step::Truncate {
                     targets,
                     restart_identity: *restart_identity,
