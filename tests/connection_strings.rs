@@ -33,7 +33,7 @@ async fn by_uri_keywords_socket_and_list() {
         format!("host=no.such.host.invalid hostaddr=127.0.0.1 port={port} user=postgres dbname='a b'"),
         format!("postgresql://postgres@127.0.0.1:{closed},127.0.0.1:{port}/a%20b"),
         format!(
-            "postgresql://postgres@no.such.host.invalid:1,127.0.0.1:{port}/a%20b?target_session_attrs=primary"
+            "postgresql://postgres@no.such.host.invalid:1,127.0.0.1:{port}/a%20b?target_session_attrs=primary&sslmode=prefer"
         ),
         format!("postgresql://postgres@127.0.0.1:{port}/a%20b?target_session_attrs=prefer-standby"),
     ] {

@@ -286,3 +286,29 @@ async fn tables_beside_the_publication_are_made_and_stay_empty() {
     running.sigterm();
     running.wait_exit().await.expect_code(143);
 }
+
+/// A TRUNCATE of two tables that commits before one of them was copied is only the other one's, whose rows that one refers to.
+#[tokio::test]
+async fn a_truncate_of_a_list_of_which_a_part_was_copied_later() {
+    let (source, target) = servers(15, 15).await;
+    let one = "CREATE TABLE a (id int PRIMARY KEY)";
+    let both = "CREATE TABLE j (id int PRIMARY KEY, a int REFERENCES a)";
+    source.sql(DB, &format!("{one}; INSERT INTO a VALUES (1), (2); CREATE PUBLICATION p FOR TABLE a")).await;
+    target.sql(DB, one).await;
+    let mut running = live(&replicate(&source, &target, "p")).await;
+    drained(&source, &mut running).await;
+    running.sigterm();
+    running.wait_exit().await.expect_code(143);
+    source.sql(DB, &format!("{both}; ALTER PUBLICATION p ADD TABLE j")).await;
+    source.sql(DB, "INSERT INTO j VALUES (1, 1)").await;
+    source.sql(DB, "TRUNCATE a, j; INSERT INTO a VALUES (7); INSERT INTO j VALUES (8, 7)").await;
+    target.sql(DB, both).await;
+    let mut running = live(&replicate(&source, &target, "p")).await;
+    drained(&source, &mut running).await;
+    assert_eq!(rows(&target, "SELECT id FROM a").await, ["7"]);
+    assert_eq!(rows(&target, "SELECT id, a FROM j").await, ["8|7"]);
+    source.sql(DB, "TRUNCATE a, j; INSERT INTO a VALUES (9)").await;
+    drained(&source, &mut running).await;
+    assert_eq!(rows(&target, "SELECT id FROM a").await, ["9"]);
+    assert_eq!(rows(&target, "SELECT count(*) FROM j").await, ["0"]);
+}

@@ -232,3 +232,36 @@ async fn row_70_a_locked_target_table_does_not_cost_the_connection_to_the_source
     })
     .await;
 }
+
+/// Prepared before everything crashes, decided afterwards: once where it commits, nothing where it is rolled back.
+#[tokio::test]
+async fn prepared_transactions_are_decided_after_a_crash_of_both() {
+    let scene = Scene::new().await;
+    let events = Events::record(&scene.source, DB).await;
+    let mut running = scene.run().spawn();
+    running.wait_for_step("live").await;
+    for (id, gid) in [(-1, "kept"), (-2, "gone"), (-3, "kept later")] {
+        scene
+            .source
+            .sql(DB, &format!("BEGIN; INSERT INTO big VALUES ({id}, 'x'); UPDATE big SET v = '{gid}' WHERE id = {}; PREPARE TRANSACTION '{gid}'", -id))
+            .await;
+    }
+    running.kill9().await;
+    scene.source.stop(Stop::Immediate).await;
+    scene.source.start_again().await;
+    let mut running = scene.run().spawn();
+    running.wait_for_step("live").await;
+    assert_eq!(scene.target.value::<i64>(DB, "SELECT count(*) FROM big WHERE id < 0").await, 0);
+    scene.source.sql(DB, "COMMIT PREPARED 'kept'").await;
+    scene.source.sql(DB, "ROLLBACK PREPARED 'gone'").await;
+    running.kill9().await;
+    scene.source.stop(Stop::Immediate).await;
+    scene.source.start_again().await;
+    let mut running = scene.run().spawn();
+    scene.source.sql(DB, "COMMIT PREPARED 'kept later'").await;
+    running.wait_for_step("live").await;
+    let status = running.wait_applied(oracle::marker(&scene.source, DB).await).await;
+    oracle::expect_same(&scene.source.uri(DB), &scene.target.uri(DB)).await;
+    assert_eq!(scene.target.value::<i64>(DB, "SELECT count(*) FROM big WHERE id IN (-1, -3)").await, 2);
+    events.expect_applied(&status).await;
+}
