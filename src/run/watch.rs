@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use pg::{Error, Lsn, QualifiedName, Result, Session};
+use pipeline::TableSpec;
 use serde_json::json;
 use tokio_postgres::Client;
 use writer::control::{Run, RunTable, TableState};
@@ -13,6 +14,8 @@ use super::context::Context;
 /// Looks, again and again; says each thing once.
 #[derive(Default)]
 pub struct Watch {
+    /// As they are recorded; read once, since what is fed changes with a new stream only.
+    tables: Option<Vec<TableSpec>>,
     standing: BTreeSet<String>,
 }
 
@@ -25,19 +28,13 @@ impl Watch {
         run: &Run,
         source: &Session,
     ) -> Result<Vec<String>> {
-        let mut tables = Vec::new();
-        for table in RunTable::all(target, &run.name).await? {
-            let spec = attach::spec(&table)?;
-            if spec.streamed
-                && table.left_at.is_none()
-                && matches!(table.state, TableState::Copied | TableState::Ready)
-            {
-                tables.push(spec);
-            }
-        }
-        let found = reader::catalog::altered(source, &tables).await?;
+        let tables = match &mut self.tables {
+            Some(tables) => tables,
+            none => none.insert(recorded(target, run).await?),
+        };
+        let found = reader::catalog::altered(source, tables).await?;
         let mut standing = BTreeSet::new();
-        for (mut table, altered) in tables.into_iter().zip(found) {
+        for (table, altered) in tables.iter_mut().zip(found) {
             let Some(altered) = altered else { continue };
             if altered.identity_lost {
                 standing.insert(format!(
@@ -78,6 +75,19 @@ impl Watch {
         self.standing = standing;
         Ok(self.standing.iter().cloned().collect())
     }
+}
+
+/// The tables that are fed, as they were when last looked at.
+async fn recorded(target: &Client, run: &Run) -> Result<Vec<TableSpec>> {
+    let mut tables = Vec::new();
+    for table in RunTable::all(target, &run.name).await? {
+        let spec = attach::spec(&table)?;
+        let fed = matches!(table.state, TableState::Copied | TableState::Ready) && table.left_at.is_none();
+        if spec.streamed && fed {
+            tables.push(spec);
+        }
+    }
+    Ok(tables)
 }
 
 /// On the record, and said: rows have values that never were in the WAL as changes.

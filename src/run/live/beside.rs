@@ -55,6 +55,7 @@ pub(super) async fn run(
     let name = run.name.as_str();
     let mut monitor = Monitor::default();
     let (mut watch, mut warnings, mut last_watched) = (Watch::default(), Vec::new(), Instant::now());
+    let mut pause = WATCH;
     let mut jobs: FuturesUnordered<Job<'_>> = FuturesUnordered::new();
     let mut active: HashSet<i64> = HashSet::new();
     let mut step = run.step;
@@ -110,7 +111,8 @@ pub(super) async fn run(
                     }
                 };
                 last_stored = Instant::now();
-                if last_watched.elapsed() > WATCH {
+                if last_watched.elapsed() > pause {
+                    let began = Instant::now();
                     let watched = async { watch.look(context, client, run, monitor.session(context).await?).await };
                     match tokio::time::timeout(LOOK, watched).await {
                         Ok(Ok(found)) => warnings = found,
@@ -118,6 +120,7 @@ pub(super) async fn run(
                         Err(_) => monitor.forget(),
                     }
                     last_watched = Instant::now();
+                    pause = WATCH.max(began.elapsed() * 50);
                 }
                 if applied.progress.end_lsn > start || look.caught_up {
                     backoff.reset();
@@ -165,7 +168,7 @@ async fn timely(monitor: &mut Monitor, context: &Context, slot: &str, applied: &
 }
 
 const LOOK: Duration = Duration::from_secs(3);
-/// How often the source is looked at for DDL that the stream says nothing of.
+/// How often the source is looked at for DDL that the stream says nothing of; rarer where there are many tables.
 const WATCH: Duration = Duration::from_secs(2);
 
 enum Constraints {
