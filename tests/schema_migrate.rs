@@ -51,6 +51,10 @@ async fn everything_survives_crashes_and_a_cutover() {
     walferry.command("cutover").args(&["--verify", "none"]).run().await.expect_code(0);
     running.wait_exit().await.expect_code(0);
     let (from, to) = (source.uri("app"), target.uri("app"));
+    // What `--keyless full` has set for the run, and `clean` would set back, is not carried over.
+    for table in ["computed", "nothing", "nulls", "packed"] {
+        source.sql("app", &format!("ALTER TABLE app.{table} REPLICA IDENTITY DEFAULT")).await;
+    }
     expect_same_structure(&from, &to).await;
     expect_same_sequences(&from, &to).await;
     expect_same(&from, &to).await;
