@@ -1,8 +1,9 @@
 //! Comparisons of a run's two sides: beside the stream, of a stopped run, and under the fence of a cutover.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use pg::{Class, Error, Purpose, QualifiedName, Result, Session};
+use pipeline::TableSpec;
 use reader::catalog::{Selection, selected, topmost};
 use serde_json::{Value, json};
 use tokio_postgres::Client;
@@ -56,14 +57,8 @@ pub async fn at_rest(context: &Context, touched: Option<Touched>) -> Result<Valu
     let name = format!("{} (verify)", context.name);
     let control = Session::connect(&context.target, Purpose::TargetControl, &name).await?;
     let mut tables = tables(&control, &context.name).await?;
-    if let Some(mut touched) = touched {
-        tables = tables
-            .into_iter()
-            .filter_map(|table| {
-                let keys = touched.0.remove(&table.spec.name)?;
-                Some(VerifyTable { keys: in_key_order(&table, keys), ..table })
-            })
-            .collect();
+    if let Some(touched) = &touched {
+        tables.retain(|table| touched.0.contains_key(&table.spec.name));
     }
     if tables.is_empty() {
         return Ok(json!({"tables": 0}));
@@ -71,6 +66,11 @@ pub async fn at_rest(context: &Context, touched: Option<Touched>) -> Result<Valu
     let source = Side::plain(context.source.clone(), &name).await?;
     let target = Side::plain(context.target.clone(), &name).await?;
     as_they_are_now(context, &control, &source, &mut tables).await?;
+    if let Some(mut touched) = touched {
+        for table in &mut tables {
+            table.keys = touched.0.remove(&table.spec.name).and_then(|keys| in_key_order(table, keys));
+        }
+    }
     let options = Options { one_instant: true, ..options(context) };
     let report = compare(source, target, &tables, &options, &context.reporter).await?;
     equal(&report)?;
@@ -139,11 +139,10 @@ async fn as_they_are_now(
         Err(error) if error.code() == "PUBLICATION_MISSING" => return Ok(()),
         now => now?,
     };
+    let mut now: HashMap<u32, TableSpec> = now.tables.into_iter().map(|spec| (spec.oid, spec)).collect();
     for table in tables {
-        if let Some(spec) =
-            now.tables.iter().find(|spec| spec.oid == table.spec.oid && spec.name == table.spec.name)
-        {
-            table.spec = spec.clone();
+        if let Some(spec) = now.remove(&table.spec.oid).filter(|spec| spec.name == table.spec.name) {
+            table.spec = spec;
         }
     }
     Ok(())

@@ -111,12 +111,13 @@ async fn describe(session: &Session, condition: &str, generated: &[u32]) -> Resu
         });
     }
     let files = watch::files(session, specs.iter().map(|spec| spec.oid)).await?;
-    for spec in &mut specs {
-        let nodes = files.iter().filter(|file| file.table == spec.oid);
-        spec.files = nodes.map(|file| (file.oid, file.node)).collect();
+    let index: HashMap<u32, usize> = specs.iter().enumerate().map(|(at, spec)| (spec.oid, at)).collect();
+    for file in &files {
+        if let Some(&at) = index.get(&file.table) {
+            specs[at].files.insert(file.oid, file.node);
+        }
     }
     measure(session, &mut specs).await?;
-    let index: HashMap<u32, usize> = specs.iter().enumerate().map(|(at, spec)| (spec.oid, at)).collect();
     let oids: Vec<u32> = specs.iter().map(|spec| spec.oid).collect();
     let columns = session
         .query(

@@ -4,7 +4,7 @@
 //! stream; a replica identity that is gone makes the source refuse the application's own UPDATE; a partition that is attached brings
 //! rows along that were never changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use pg::{Result, Session};
 use pipeline::{ReplicaIdentity, TableSpec};
@@ -86,18 +86,21 @@ pub async fn altered(session: &Session, tables: &[TableSpec]) -> Result<Vec<Opti
             *place = Some(Altered { attributes: row.get(1), identity_lost, ..Altered::default() });
         }
     }
-    let files = files(session, oids.iter().copied()).await?;
+    let mut files_of: HashMap<u32, Vec<File>> = HashMap::new();
+    for file in files(session, oids.iter().copied()).await? {
+        files_of.entry(file.table).or_default().push(file);
+    }
     for (table, altered) in tables.iter().zip(&mut found) {
         let Some(altered) = altered else { continue };
-        let mine = || files.iter().filter(|file| file.table == table.oid);
-        altered.files = mine().map(|file| (file.oid, file.node)).collect();
+        let mine = files_of.remove(&table.oid).unwrap_or_default();
+        altered.files = mine.iter().map(|file| (file.oid, file.node)).collect();
         if table.files.is_empty() {
             continue;
         }
-        if mine().any(|file| table.files.get(&file.oid).is_some_and(|node| *node != file.node)) {
+        if mine.iter().any(|file| table.files.get(&file.oid).is_some_and(|node| *node != file.node)) {
             altered.rewritten = columns_made_anew(session, table).await?;
         }
-        for file in mine().filter(|file| file.attached && !table.files.contains_key(&file.oid)) {
+        for file in mine.iter().filter(|file| file.attached && !table.files.contains_key(&file.oid)) {
             let row = session
                 .query_opt(
                     "SELECT oid::pg_catalog.regclass::text FROM pg_catalog.pg_class WHERE oid = $1 AND pg_catalog.pg_relation_size(oid) > 0",

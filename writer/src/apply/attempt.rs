@@ -45,11 +45,13 @@ impl Applier {
             return Err(self.explain(error, piece, 0));
         }
         let mut careful = HashSet::new();
+        let mut truncate_by_delete = false;
         loop {
             let options = PlanOptions {
                 coalesce: self.options.coalesce,
                 careful: &careful,
                 all_careful,
+                truncate_by_delete,
                 skips: &self.skips,
             };
             let plan = plan(piece, &mut self.tables, options);
@@ -76,8 +78,10 @@ impl Applier {
                     match refusal {
                         Refusal::Redo { table, .. } if careful.insert(table) => {}
                         // A TRUNCATE that a foreign key refuses; deletes are not, as replica.
-                        Refusal::Error { error, target: Some(target) }
-                            if error.is(pg::sqlstate::FEATURE_NOT_SUPPORTED) && careful.insert(target.id) => {
+                        Refusal::Error { error, .. }
+                            if error.is(pg::sqlstate::FEATURE_NOT_SUPPORTED) && !truncate_by_delete =>
+                        {
+                            truncate_by_delete = true;
                         }
                         Refusal::Redo { error: Some(error), .. } => {
                             return Err(self.explain(error, piece, index));

@@ -86,6 +86,8 @@ pub struct PlanOptions<'a> {
     pub careful: &'a HashSet<u32>,
     /// Everything row by row, each looked at.
     pub all_careful: bool,
+    /// The target has refused a TRUNCATE of this piece.
+    pub truncate_by_delete: bool,
     pub skips: &'a Skips,
 }
 
@@ -194,8 +196,7 @@ impl Planner<'_> {
                 targets.sort_by(|a, b| a.name.cmp(&b.name));
                 self.flush_all();
                 self.plan.counts.truncated += targets.len() as i64;
-                let refused = targets.iter().any(|target| self.options.careful.contains(&target.id));
-                let partial = refused || targets.len() < relations.len();
+                let partial = self.options.truncate_by_delete || targets.len() < relations.len();
                 self.plan.steps.push(Step::Truncate {
                     targets,
                     restart_identity: *restart_identity,
