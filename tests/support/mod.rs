@@ -9,7 +9,6 @@
 //! Everything lives in one folder per test process and is gone when the process is, however it ends.
 
 pub mod feed;
-#[allow(dead_code, reason = "the tests of what the topics hold will read records")]
 pub mod kafka;
 pub mod load;
 pub mod options;

@@ -18,7 +18,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::message::{BorrowedMessage, Message};
 use tokio::sync::OnceCell;
 
 use super::postgres::free_port;
@@ -37,32 +37,18 @@ pub struct Kafka {
 /// One record, as a consumer sees it.
 #[derive(Clone, Debug)]
 pub struct Record {
-    pub topic: String,
     pub partition: i32,
-    pub offset: i64,
     pub key: Option<Vec<u8>>,
     pub value: Option<Vec<u8>>,
-    pub headers: Vec<(String, Vec<u8>)>,
 }
 
 impl Record {
     fn of(message: &BorrowedMessage<'_>) -> Record {
-        let headers = message.headers().map(|headers| {
-            headers.iter().map(|h| (h.key.to_owned(), h.value.unwrap_or_default().to_vec())).collect()
-        });
         Record {
-            topic: message.topic().to_owned(),
             partition: message.partition(),
-            offset: message.offset(),
             key: message.key().map(<[u8]>::to_vec),
             value: message.payload().map(<[u8]>::to_vec),
-            headers: headers.unwrap_or_default(),
         }
-    }
-
-    pub fn header(&self, name: &str) -> Option<String> {
-        let value = self.headers.iter().find(|(key, _)| key == name)?;
-        Some(String::from_utf8_lossy(&value.1).into_owned())
     }
 
     pub fn json(&self) -> serde_json::Value {
