@@ -69,13 +69,17 @@ pub async fn serve(
             );
             let told = json!({
                 "ok": false, "code": error.code(), "message": error.to_string(),
-                "detail": error.detail_text(), "hint": error.hint_text(),
+                "detail": error.detail_text(), "hint": error.hint_text().unwrap_or(UNDONE),
             });
             Request::advance(client, &run.name, request.id, RequestState::Failed, None, Some(&told)).await?;
             Ok(false)
         }
     }
 }
+
+/// What whoever asked has to know where the error itself has nothing to advise, a lost connection for example.
+const UNDONE: &str =
+    "the cutover was rolled back: the source is as it was, and the stream goes on; try again";
 
 /// Tells the asker that somebody is at work, for as long as that is so.
 async fn beat(client: &tokio_postgres::Client, request: i64) -> std::convert::Infallible {
