@@ -10,7 +10,8 @@ use crate::TableSpec;
 pub struct SourceFacts {
     /// `pg_control_system()`; tells two servers apart, and finds out when both sides are one database.
     pub system_id: String,
-    /// When the server was started: a clone of the data folder has the same identifier and is another server.
+    /// When the server was started, and its port: a clone of the data folder has the same identifier and is another server, which may have been
+    /// started in the same microsecond.
     pub started: String,
     pub database: String,
     pub database_oid: u32,

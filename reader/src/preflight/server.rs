@@ -19,7 +19,8 @@ pub(super) async fn check(
     let row = session
         .query_one(
             "SELECT d.datname, d.oid, pg_catalog.pg_encoding_to_char(d.encoding), d.datcollate::text, pg_catalog.pg_is_in_recovery(),
-                    (SELECT system_identifier::text FROM pg_catalog.pg_control_system()), pg_catalog.pg_postmaster_start_time()::text
+                    (SELECT system_identifier::text FROM pg_catalog.pg_control_system()),
+                    pg_catalog.pg_postmaster_start_time()::text || ' ' || pg_catalog.current_setting('port')
              FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()",
             &[],
         )

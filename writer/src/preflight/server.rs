@@ -4,7 +4,8 @@ use pg::{Result, ServerVersion, Session};
 use pipeline::{Finding, Side, SourceFacts};
 
 const IDENTITY: &str = "SELECT pg_catalog.pg_backend_pid(), (SELECT system_identifier::text FROM pg_catalog.pg_control_system()),
-    d.oid, pg_catalog.pg_postmaster_start_time()::text, pg_catalog.current_setting('search_path'), pg_catalog.pg_is_in_recovery(),
+    d.oid, pg_catalog.pg_postmaster_start_time()::text || ' ' || pg_catalog.current_setting('port'),
+    pg_catalog.current_setting('search_path'), pg_catalog.pg_is_in_recovery(),
     pg_catalog.pg_encoding_to_char(d.encoding), d.datcollate::text
     FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()";
 
