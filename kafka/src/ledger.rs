@@ -111,6 +111,11 @@ impl Ledger {
         self.bytes
     }
 
+    /// Is everything acknowledged that came before this entry?
+    pub fn settled_before(&self, entry: usize) -> bool {
+        self.first >= entry
+    }
+
     pub fn failure(&self) -> Option<&Error> {
         self.failed.as_ref()
     }
@@ -271,6 +276,7 @@ mod tests {
         assert_eq!(durable.borrow().flushed, Lsn::ZERO);
         ledger.acknowledged(Part::End(one), 0);
         assert_eq!(durable.borrow().flushed, Lsn::new(10));
+        assert!(ledger.settled_before(two) && !ledger.settled_before(two + 1));
         ledger.acknowledged(Part::End(two), 0);
         assert_eq!(durable.borrow().flushed, Lsn::new(20));
         assert!(ledger.is_empty());

@@ -148,6 +148,8 @@ impl Producer {
     }
 }
 
+const SETTLE: Duration = Duration::from_secs(5);
+
 /// For whoever sends.
 #[derive(Clone)]
 pub(crate) struct Handle {
@@ -169,6 +171,24 @@ impl Handle {
                 }
             }
             self.shared.room.notified().await;
+        }
+    }
+
+    /// Waits until Kafka has everything that came before `entry`, for at most [`SETTLE`]: what can't be sent must not keep back what could be.
+    pub(crate) async fn settle_before(&self, entry: usize) {
+        let settled = async {
+            loop {
+                {
+                    let ledger = self.shared.ledger();
+                    if ledger.failure().is_some() || ledger.settled_before(entry) {
+                        return;
+                    }
+                }
+                self.shared.room.notified().await;
+            }
+        };
+        if tokio::time::timeout(SETTLE, settled).await.is_err() {
+            tracing::debug!("what came before the event that could not be sent is not acknowledged yet");
         }
     }
 

@@ -101,6 +101,9 @@ impl KafkaSink {
             result = producer.event(entry, &message, count);
         })?;
         fail::fail_point!("kafka-event-sent");
+        if result.is_err() {
+            self.producer.settle_before(entry).await;
+        }
         result
     }
 
