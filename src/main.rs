@@ -4,7 +4,8 @@
 //! cli/      one command a file: options in, exit code out
 //! config/   typed settings out of command line, environment, file, and what the run has recorded
 //! output/   results on stdout; progress, warnings and errors on stderr
-//! run/      the fixed sequence of migrate, replicate and copy
+//! run/      the fixed sequence of migrate, replicate, write and copy
+//! read/     the reader as a service of its own, with Kafka behind it
 //! ```
 
 mod cli;
@@ -13,6 +14,7 @@ mod config;
 mod load;
 mod output;
 mod preflight;
+mod read;
 mod run;
 mod signals;
 

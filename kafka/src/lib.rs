@@ -20,6 +20,7 @@
 //!    so. There is no reset policy.
 //! 6. Memory is bounded: bytes in flight to Kafka, bytes fetched per partition, one event of each partition in the merge.
 
+mod announcement;
 mod failure;
 mod ledger;
 mod merge;
@@ -33,6 +34,7 @@ mod source;
 mod tail;
 mod topics;
 
+pub use announcement::Announcement;
 pub use merge::{Merge, MergeOptions};
 pub use murmur2::{murmur2, partition};
 pub use options::Options;

@@ -8,12 +8,13 @@ use pipeline::envelope::{Encoder, Message, Topics};
 use pipeline::{Change, ChangeSink, Chunk, Durable, Event, Relation};
 use tokio::sync::watch;
 
+use crate::announcement::Announcement;
 use crate::ledger::Waiting;
 use crate::options::Options;
 use crate::producer::{Handle, Producer};
 use crate::topics::Admin;
 
-/// Header of a heartbeat: the end LSN of what was sent before it. Between that and its own position there is nothing.
+/// Header of a reader's heartbeat: the end LSN of what was sent before it. Between that and its own position there is nothing.
 pub(crate) const AFTER: &str = "walferry.after";
 
 /// Sends the events of one stream to their topics.
@@ -31,6 +32,8 @@ pub struct KafkaSink {
     entry: Option<usize>,
     /// End of what was sent last.
     last: Lsn,
+    /// Headers of every heartbeat: where the events come from.
+    origin: Vec<(String, Vec<u8>)>,
 }
 
 impl KafkaSink {
@@ -41,6 +44,7 @@ impl KafkaSink {
         encoder: Encoder,
         admin: Admin,
         partitions: HashMap<String, usize>,
+        announcement: &Announcement,
         start: Lsn,
     ) -> Result<(KafkaSink, Producer)> {
         let (producer, durable) = Producer::start(options, Durable { applied: start, flushed: start })?;
@@ -55,6 +59,7 @@ impl KafkaSink {
             capacity: options.in_flight_bytes,
             entry: None,
             last: start,
+            origin: announcement.headers(),
         };
         Ok((sink, producer))
     }
@@ -126,6 +131,7 @@ impl KafkaSink {
         self.encoder.heartbeat(lsn, &mut |message| heartbeat = Some(Waiting::of(&message)));
         let Some(mut heartbeat) = heartbeat else { return };
         heartbeat.headers.push((AFTER.to_owned(), self.last.to_string().into_bytes()));
+        heartbeat.headers.extend(self.origin.iter().cloned());
         let mut ledger = self.producer.shared.ledger();
         let entry = entry.unwrap_or_else(|| ledger.open());
         ledger.close(entry, lsn, heartbeat, true);

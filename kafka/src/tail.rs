@@ -8,8 +8,10 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{Headers, Message};
 use rdkafka::topic_partition_list::Offset;
 
+use crate::announcement::Announcement;
 use crate::failure::classify;
 use crate::options::{Options, Quiet, REQUEST, made};
+use crate::sink::AFTER;
 
 /// Markers at the end of the transaction topic that are looked at first: one of a few is an END.
 const LOOK: i64 = 64;
@@ -21,6 +23,10 @@ pub struct Tail {
     pub end: Option<Lsn>,
     /// The last idle position.
     pub idle: Option<Lsn>,
+    /// Where the target was when the run was announced.
+    pub announced: Option<Lsn>,
+    /// What was announced last.
+    pub announcement: Option<Announcement>,
     /// Largest epoch that wrote here; 0: none did.
     pub epoch: u64,
     /// Source and run that wrote last.
@@ -29,10 +35,10 @@ pub struct Tail {
 }
 
 impl Tail {
-    /// Everything up to here is in the topics.
+    /// Everything up to here is in the topics, or was in the target when the run was announced.
     #[must_use]
     pub fn position(&self) -> Option<Lsn> {
-        self.end.max(self.idle)
+        self.end.max(self.idle).max(self.announced)
     }
 
     /// Reads the ends of the topics, as far as they exist.
@@ -145,7 +151,13 @@ fn scan(
         };
         // A position is `<LSN>,<index>`.
         let lsn = text(wanted).and_then(|text| text.split(',').next()?.parse::<Lsn>().ok());
-        found = found.max(lsn);
+        if wanted == header::POSITION && text(AFTER).is_none() {
+            // No reader's: what is before it is not in the topics because of it.
+            tail.announced = tail.announced.max(lsn);
+        } else {
+            found = found.max(lsn);
+        }
+        tail.announcement = Announcement::read(text).or(tail.announcement.take());
         tail.epoch = tail.epoch.max(text(header::EPOCH).and_then(|text| text.parse().ok()).unwrap_or(0));
         if let Some(system) = text(header::SYSTEM) {
             tail.system_identifier = Some(system);

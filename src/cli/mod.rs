@@ -16,6 +16,7 @@ mod cutover;
 mod exit;
 mod migrate;
 mod options;
+mod read;
 mod refresh;
 mod replicate;
 mod sequence;
@@ -23,6 +24,7 @@ mod skip;
 mod status;
 mod target;
 mod verify;
+mod write;
 
 use std::process::ExitCode;
 
@@ -65,6 +67,8 @@ enum Command {
     Migrate(migrate::MigrateArgs),
     Replicate(replicate::ReplicateArgs),
     Copy(copy::CopyArgs),
+    Read(read::ReadArgs),
+    Write(write::WriteArgs),
     Status(status::StatusArgs),
     Cutover(cutover::CutoverArgs),
     Refresh(refresh::RefreshArgs),
@@ -81,6 +85,8 @@ impl Command {
             Command::Migrate(args) => args,
             Command::Replicate(args) => args,
             Command::Copy(args) => args,
+            Command::Read(args) => args,
+            Command::Write(args) => args,
             Command::Status(args) => args,
             Command::Cutover(args) => args,
             Command::Refresh(args) => args,
@@ -93,7 +99,12 @@ impl Command {
 
     fn needs(&self) -> Needs {
         match self {
-            Command::Check(_) | Command::Migrate(_) | Command::Replicate(_) | Command::Copy(_) => Needs::Both,
+            Command::Check(_)
+            | Command::Migrate(_)
+            | Command::Replicate(_)
+            | Command::Copy(_)
+            | Command::Write(_) => Needs::Both,
+            Command::Read(_) => Needs::Source,
             Command::Config(_) => Needs::Nothing,
             _ => Needs::Target,
         }
@@ -111,6 +122,8 @@ impl Command {
             Command::Migrate(args) => Box::pin(migrate::run(args, context)).await,
             Command::Replicate(args) => Box::pin(replicate::run(args, context)).await,
             Command::Copy(args) => Box::pin(copy::run(args, context)).await,
+            Command::Read(args) => Box::pin(read::run(args, context)).await,
+            Command::Write(args) => Box::pin(write::run(args, context)).await,
             Command::Status(args) => Box::pin(status::run(args, context)).await,
             Command::Cutover(args) => Box::pin(cutover::run(args, context)).await,
             Command::Refresh(args) => Box::pin(refresh::run(args, context)).await,

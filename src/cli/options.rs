@@ -25,6 +25,11 @@ impl Flags<'_> {
         }
     }
 
+    /// A command that is one half of a run, with Kafka between them.
+    pub fn through_kafka(&mut self, command: &'static str) {
+        self.0.assign("run.via", vec!["kafka".to_owned()], Origin::Flag(command));
+    }
+
     pub fn on(&mut self, key: &str, flag: &'static str, given: bool) {
         if given {
             self.0.assign(key, vec!["on".to_owned()], Origin::Flag(flag));
@@ -149,6 +154,27 @@ impl Overrides for Restore {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "What the run follows")]
 pub struct Follow {
+    #[command(flatten)]
+    pub origin: Origins,
+    /// How changes travel [default: direct]
+    #[arg(long, value_name = "WAY", value_parser = PossibleValuesParser::new(Via::WORDS))]
+    pub via: Option<String>,
+    #[command(flatten)]
+    pub kafka: Kafka,
+}
+
+impl Overrides for Follow {
+    fn assign(&self, flags: &mut Flags<'_>) {
+        self.origin.assign(flags);
+        flags.text("run.via", "--via", &self.via);
+        self.kafka.assign(flags);
+    }
+}
+
+/// Publication and slot, and how much they may cost the source.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "What the run follows")]
+pub struct Origins {
     /// Existing publications with their tables, columns, row filters and actions [default: walferry makes one]
     #[arg(long, value_name = "NAME[,NAME…]")]
     pub publication: Vec<String>,
@@ -171,14 +197,9 @@ pub struct Follow {
     /// Past that limit: say so, or drop the slot, which saves the source and ends the run for good [default: warn]
     #[arg(long, value_name = "WHAT", value_parser = PossibleValuesParser::new(OnLimit::WORDS))]
     pub on_limit: Option<String>,
-    /// How changes travel [default: direct]
-    #[arg(long, value_name = "WAY", value_parser = PossibleValuesParser::new(Via::WORDS))]
-    pub via: Option<String>,
-    #[command(flatten)]
-    pub kafka: Kafka,
 }
 
-impl Overrides for Follow {
+impl Overrides for Origins {
     fn assign(&self, flags: &mut Flags<'_>) {
         flags.list("run.publication", "--publication", &self.publication);
         flags.text("run.slot", "--slot", &self.slot);
@@ -187,8 +208,6 @@ impl Overrides for Follow {
         flags.on("copy.yield_to_ddl", "--yield-to-ddl", self.yield_to_ddl);
         flags.text("limits.max_retained_wal", "--max-retained-wal", &self.max_retained_wal);
         flags.text("limits.on_limit", "--on-limit", &self.on_limit);
-        flags.text("run.via", "--via", &self.via);
-        self.kafka.assign(flags);
     }
 }
 

@@ -12,7 +12,11 @@ use crate::output::{bytes, count, duration};
 use crate::run::{self, Outcome};
 
 pub async fn run(context: Context, mode: Mode) -> Result<Exit> {
-    let run = run::Context::new(context.settings, mode, context.reporter, context.cancel)?;
+    drive(run::Context::new(context.settings, mode, context.reporter, context.cancel)?).await
+}
+
+/// The same for a run that is prepared already.
+pub async fn drive(run: run::Context) -> Result<Exit> {
     let ended = run::run(&run).await;
     let title = match &ended {
         Ok(Outcome::CutOver) => "cut over: the target is the primary now",

@@ -63,6 +63,7 @@ pub fn fields() -> Vec<&'static Field> {
 pub enum Needs {
     Nothing,
     Target,
+    Source,
     Both,
 }
 
@@ -93,10 +94,10 @@ impl Settings {
     /// What no single key can tell.
     fn check(&self, needs: Needs, problems: &mut Vec<String>) {
         let databases = &self.databases;
-        if needs == Needs::Both && databases.source.is_none() {
+        if matches!(needs, Needs::Source | Needs::Both) && databases.source.is_none() {
             problems.push("no source: give --source URI or WALFERRY_SOURCE".to_owned());
         }
-        if needs != Needs::Nothing && databases.target.is_none() {
+        if matches!(needs, Needs::Target | Needs::Both) && databases.target.is_none() {
             problems.push("no target: give --target URI or WALFERRY_TARGET".to_owned());
         }
         for (side, file, command) in [
@@ -118,7 +119,10 @@ impl Settings {
                 "{key}: a slot's name has 1 to 63 characters, each a lower-case letter, a digit or an underscore"
             ));
         }
-        if self.run.via == Via::Kafka && needs == Needs::Both && self.kafka.brokers.is_none() {
+        if self.run.via == Via::Kafka
+            && matches!(needs, Needs::Source | Needs::Both)
+            && self.kafka.brokers.is_none()
+        {
             problems.push("no brokers: give --brokers HOST:PORT,… or kafka.brokers".to_owned());
         }
         let given =

@@ -7,10 +7,20 @@ use writer::control::Mode;
 
 use crate::config::Settings;
 
+/// What of a run's stream this process carries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Half {
+    /// From the slot to the target.
+    Both,
+    /// From the topics to the target; `walferry read` is another process.
+    Writer,
+}
+
 /// A run's settings, its four connections, and where it reports.
 pub struct Context {
     pub settings: Settings,
     pub mode: Mode,
+    pub half: Half,
     pub name: String,
     pub source: Params,
     pub target: Params,
@@ -35,9 +45,17 @@ impl Context {
             target_admin: settings.target_admin()?,
             settings,
             mode,
+            half: Half::Both,
             reporter,
             cancel,
         })
+    }
+
+    /// The same run, fed by a reader of its own.
+    #[must_use]
+    pub fn writer_alone(mut self) -> Context {
+        self.half = Half::Writer;
+        self
     }
 
     /// An error once the run is to end: what is half done must not look done.

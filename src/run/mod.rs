@@ -8,8 +8,9 @@
 //! Each step's completion is a row in the target. Whatever goes wrong, there is one way to go on: read where the run stands, and do
 //! what is missing. The same code path serves a lost connection, a restart of either server and a new process on another host.
 
+mod announce;
 mod attach;
-mod context;
+pub mod context;
 mod cutover;
 pub mod forward;
 pub mod hold;
@@ -19,17 +20,17 @@ mod load;
 mod monitor;
 mod once;
 mod owner;
-mod prepare;
+pub mod prepare;
 pub mod publication;
 mod refresh;
-mod retry;
+pub mod retry;
 mod schema;
 mod slot;
 pub mod topics;
 mod watch;
 
 pub use attach::spec as recorded_spec;
-pub use context::Context;
+pub use context::{Context, Half};
 pub use once::copy;
 pub use owner::Owner;
 pub use publication::selection;
@@ -89,6 +90,7 @@ async fn attempt(
     let Some(owner) = slot.as_mut() else { return Err(Error::failed("RUN_LOST", "the run has no owner")) };
     let mut snapshot = None;
     let mut checked = false;
+    let mut announcing = None;
     loop {
         let run = match Run::read(owner.session(), &context.name).await? {
             Some(run) => {
@@ -101,6 +103,9 @@ async fn attempt(
         };
         *started = true;
         checked = true;
+        if context.half == Half::Writer && run.step > Step::Slot && announcing.is_none() {
+            announcing = Some(announce::Announcing::begin(context, owner, &run).await?);
+        }
         if run.cutover.is_some() {
             return cutover::resume(context, owner, &run).await;
         }

@@ -29,6 +29,8 @@ pub struct Look {
     pub lag_bytes: u64,
     /// None while unknown.
     pub lag_ms: Option<u64>,
+    /// Somebody reads the slot.
+    pub slot_active: bool,
     /// Everything that the source had at the look before this one has been applied.
     pub caught_up: bool,
 }
@@ -91,7 +93,7 @@ impl Monitor {
         if result.is_err() {
             self.session = None;
         }
-        let (source, retained) = result?;
+        let (source, retained, slot_active) = result?;
         let end = applied.progress.end_lsn;
         let caught_up = self.previous.replace(source).is_some_and(|before| end >= before);
         let lag_bytes = source.bytes_since(end);
@@ -101,7 +103,7 @@ impl Monitor {
         } else {
             self.behind.lag_ms(applied.committed_at.map(age_ms), Instant::now())
         };
-        Ok(Look { source, retained, lag_bytes, lag_ms, caught_up })
+        Ok(Look { source, retained, lag_bytes, lag_ms, slot_active, caught_up })
     }
 
     /// The session that looks; opened where there is none.
@@ -112,21 +114,22 @@ impl Monitor {
         }
     }
 
-    async fn query(&mut self, context: &Context, slot: &str) -> Result<(Lsn, u64)> {
+    async fn query(&mut self, context: &Context, slot: &str) -> Result<(Lsn, u64, bool)> {
         let row = self
             .session(context)
             .await?
             .query_one(
                 "SELECT pg_catalog.pg_current_wal_lsn()::text, coalesce((SELECT pg_catalog.pg_wal_lsn_diff(
                      pg_catalog.pg_current_wal_lsn(), restart_lsn)::int8 FROM pg_catalog.pg_replication_slots
-                     WHERE slot_name = $1), 0)",
+                     WHERE slot_name = $1), 0), coalesce((SELECT active FROM pg_catalog.pg_replication_slots
+                     WHERE slot_name = $1), false)",
                 &[&slot],
             )
             .await?;
         let text: String = row.get(0);
         let retained: i64 = row.get(1);
         let source = text.parse().map_err(|error| pg::Error::failed("PROTOCOL", format!("{error}")))?;
-        Ok((source, u64::try_from(retained).unwrap_or(0)))
+        Ok((source, u64::try_from(retained).unwrap_or(0), row.get(2)))
     }
 }
 

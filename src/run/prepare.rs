@@ -1,6 +1,6 @@
 //! The first start of a run, and what every later start checks before it goes on.
 
-use pg::{Error, Lsn, Result, quote_ident};
+use pg::{Error, Lsn, Params, Result, quote_ident};
 use reader::replication::ReplicationConnection;
 use writer::control::{self, Progress, Run, SourceIdentity, Step};
 
@@ -57,10 +57,13 @@ pub async fn record(
 
 /// Which server and database the source is, and how far its WAL is.
 pub async fn identify(context: &Context) -> Result<(SourceIdentity, Lsn)> {
+    identify_at(&context.source, &context.name).await
+}
+
+/// As [`identify`], without a run.
+pub async fn identify_at(source: &Params, name: &str) -> Result<(SourceIdentity, Lsn)> {
     let mut connection =
-        ReplicationConnection::connect(&context.source, &format!("{} (control)", context.name))
-            .await
-            .map_err(on_source)?;
+        ReplicationConnection::connect(source, &format!("{name} (control)")).await.map_err(on_source)?;
     let system = connection.identify_system().await?;
     let oid = connection
         .simple("SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()")

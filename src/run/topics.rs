@@ -8,15 +8,15 @@
 use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use kafka::{Admin, KafkaSink, KafkaSource, Merge, MergeOptions, Position, Producer, Tail};
+use kafka::{Admin, Announcement, KafkaSink, KafkaSource, Merge, MergeOptions, Position, Producer, Tail};
 use pg::{Error, Lsn, QualifiedName, Result};
 use pipeline::TableSpec;
-use pipeline::envelope::{self, Decoder, Dialect, Encoder, Values};
+use pipeline::envelope::{self, Decoder, Dialect, Encoder, TableTypes, Values};
 use reader::{catalog, stream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use writer::apply::Applier;
-use writer::control::{Run, RunTable, SourceIdentity};
+use writer::control::{Run, RunTable};
 
 use super::attach;
 use super::context::Context;
@@ -31,12 +31,17 @@ pub struct Topics {
     pub start: Lsn,
 }
 
-/// Both halves, ready to run.
+/// Both halves, ready to run; or the writer's alone, where a process of its own reads.
 pub struct Halves {
-    sink: KafkaSink,
-    producer: Producer,
+    reader: Option<ReaderHalf>,
     merge: Merge,
     source: KafkaSource,
+}
+
+/// The reader's half.
+pub struct ReaderHalf {
+    sink: KafkaSink,
+    producer: Producer,
 }
 
 impl Topics {
@@ -45,43 +50,36 @@ impl Topics {
     /// # Errors
     /// They are another run's, or another source's.
     pub async fn look(context: &Context, run: &Run, applied: Lsn) -> Result<Topics> {
-        let identity = run.source.as_ref().ok_or_else(|| {
-            Error::refuse("RUN_UNREADABLE", format!("run \"{}\" has no source on record", run.name))
-        })?;
         let options = options(&context.settings)?;
-        let mut envelope = envelope_options(&context.settings, run, identity);
+        let mut envelope = envelope_options(&context.settings, run)?;
         let admin = Admin::new(&options)?;
         let tail = Tail::read(&options).await?;
         tail.check(&options.prefix, &envelope.system_identifier, &envelope.run_id)?;
-        // Larger than any before it, also where the topics have forgotten them.
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-        envelope.epoch = u64::try_from(now).unwrap_or(0).max(tail.epoch + 1);
+        envelope.epoch = epoch_after(&tail);
         let start = tail.position().map_or(applied, |end| end.max(applied));
         Ok(Topics { options, envelope, admin, start })
     }
 
-    /// Makes the topics that are missing, and both halves. `carrier`: the writer's position, as the target keeps it.
+    /// Makes the topics that are missing, and both halves. `carrier`: the writer's position, as the target keeps it. `announcement`: what
+    /// the reader's half reads; none when another process does.
     pub async fn open(
         self,
         context: &Context,
         tables: &[RunTable],
         applied: Lsn,
         carrier: Option<&str>,
+        announcement: Option<&Announcement>,
     ) -> Result<Halves> {
         let specs: Vec<TableSpec> =
             tables.iter().filter(|table| table.left_at.is_none()).map(attach::spec).collect::<Result<_>>()?;
-        let names: Vec<QualifiedName> =
-            specs.iter().filter(|spec| spec.streamed).map(|spec| spec.name.clone()).collect();
-        let mut encoder = Encoder::new(self.envelope.clone());
         let mut decoder = Decoder::new(self.envelope.clone(), Dialect::Walferry);
         let oids: Vec<u32> = specs.iter().map(|spec| spec.oid).collect();
         let session = context.source_session().await?;
-        for types in catalog::types(&session, &oids).await? {
-            encoder.describe(types.clone());
-            decoder.describe(types);
-        }
+        let types = catalog::types(&session, &oids).await?;
         drop(session);
-        let partitions: HashMap<String, usize> = self.admin.ensure(encoder.topics(), &names).await?;
+        types.iter().for_each(|types| decoder.describe(types.clone()));
+        let topics = envelope::Topics::new(&self.options.prefix);
+        let partitions = self.admin.ensure(&topics, &streamed(&specs)).await?;
         let of = MergeOptions {
             system_identifier: self.envelope.system_identifier.clone(),
             run_id: self.envelope.run_id.clone(),
@@ -90,8 +88,19 @@ impl Topics {
             queue_bytes: context.settings.apply.queue_bytes.as_usize(),
         };
         let (merge, source) = Merge::start(&self.options, decoder, self.admin.clone(), &partitions, of)?;
-        let (sink, producer) = KafkaSink::start(&self.options, encoder, self.admin, partitions, self.start)?;
-        Ok(Halves { sink, producer, merge, source })
+        let reader = match announcement {
+            Some(announcement) => Some(ReaderHalf::open(
+                &self.options,
+                self.envelope,
+                self.admin,
+                types,
+                partitions,
+                announcement,
+                self.start,
+            )?),
+            None => None,
+        };
+        Ok(Halves { reader, merge, source })
     }
 }
 
@@ -105,21 +114,56 @@ impl Halves {
         reading: CancellationToken,
         writing: CancellationToken,
     ) {
-        let Halves { sink, producer, merge, source } = self;
+        let Halves { reader, merge, source } = self;
         let stop = reading.clone();
-        tasks.spawn(async move {
-            let ended = stream::run(options, sink, reading).await;
-            let failure = producer.failure();
-            producer.close().await;
-            match failure {
-                // Why the far end has gone.
-                Some(error) => Err(error),
-                None => ended.map_err(|error| error.context("source")),
-            }
-        });
+        if let Some(reader) = reader {
+            tasks.spawn(reader.run(options, reading));
+        }
         tasks.spawn(async move { merge.run(stop).await });
         tasks.spawn(async move { applier.run(source, writing).await });
     }
+}
+
+impl ReaderHalf {
+    /// `start`: what the topics hold already, or the target.
+    pub fn open(
+        options: &kafka::Options,
+        envelope: envelope::Options,
+        admin: Admin,
+        types: Vec<TableTypes>,
+        partitions: HashMap<String, usize>,
+        announcement: &Announcement,
+        start: Lsn,
+    ) -> Result<ReaderHalf> {
+        let mut encoder = Encoder::new(envelope);
+        types.into_iter().for_each(|types| encoder.describe(types));
+        let (sink, producer) = KafkaSink::start(options, encoder, admin, partitions, announcement, start)?;
+        Ok(ReaderHalf { sink, producer })
+    }
+
+    /// Streams until `cancel`.
+    pub async fn run(self, options: stream::Options, cancel: CancellationToken) -> Result<()> {
+        let ReaderHalf { sink, producer } = self;
+        let ended = stream::run(options, sink, cancel).await;
+        let failure = producer.failure();
+        producer.close().await;
+        match failure {
+            // Why the far end has gone.
+            Some(error) => Err(error),
+            None => ended.map_err(|error| error.context("source")),
+        }
+    }
+}
+
+/// The tables that have events.
+pub fn streamed(specs: &[TableSpec]) -> Vec<QualifiedName> {
+    specs.iter().filter(|spec| spec.streamed).map(|spec| spec.name.clone()).collect()
+}
+
+/// Larger than any before it, also where the topics have forgotten them.
+pub fn epoch_after(tail: &Tail) -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    u64::try_from(now).unwrap_or(0).max(tail.epoch + 1)
 }
 
 /// How the run reaches its topics.
@@ -164,12 +208,16 @@ pub fn behind_the_slot(error: Error) -> Error {
 
 /// Names a run in its topics: one that was cleaned and started over has another slot, and other topics. The form of the values belongs to
 /// it: what was written in one can't be read in the other.
-fn run_id(settings: &Settings, run: &Run) -> String {
-    let values = match settings.kafka.values {
+pub fn run_id(settings: &Settings, run: &Run) -> String {
+    format!("{}@{}/{}", run.name, run.slot_lsn.unwrap_or_default(), values(settings))
+}
+
+/// The form of the values, as it stands in the run's id.
+pub fn values(settings: &Settings) -> &'static str {
+    match settings.kafka.values {
         KafkaValues::Postgres => "postgres",
         KafkaValues::Debezium => "debezium",
-    };
-    format!("{}@{}/{values}", run.name, run.slot_lsn.unwrap_or_default())
+    }
 }
 
 /// Looks at brokers and topics before a run begins, and changes nothing. `resumes`: the run has begun, and the topics may be its own.
@@ -178,9 +226,7 @@ fn run_id(settings: &Settings, run: &Run) -> String {
 /// What would stop the run.
 pub async fn preflight(settings: &Settings, tables: &[TableSpec], resumes: bool) -> Result<()> {
     let options = options(settings)?;
-    let names: Vec<QualifiedName> =
-        tables.iter().filter(|spec| spec.streamed).map(|spec| spec.name.clone()).collect();
-    Admin::new(&options)?.look(&envelope::Topics::new(&options.prefix), &names).await?;
+    Admin::new(&options)?.look(&envelope::Topics::new(&options.prefix), &streamed(tables)).await?;
     let tail = Tail::read(&options).await?;
     if resumes || (tail.run_id.is_none() && tail.system_identifier.is_none()) {
         return Ok(());
@@ -211,15 +257,27 @@ pub async fn remove(
     Ok(())
 }
 
-fn envelope_options(settings: &Settings, run: &Run, identity: &SourceIdentity) -> envelope::Options {
+/// How the run's events look.
+///
+/// # Errors
+/// The run has no source on record.
+pub fn envelope_options(settings: &Settings, run: &Run) -> Result<envelope::Options> {
+    let identity = run.source.as_ref().ok_or_else(|| {
+        Error::refuse("RUN_UNREADABLE", format!("run \"{}\" has no source on record", run.name))
+    })?;
+    Ok(envelope_of(settings, &identity.database, &identity.system_id, &run_id(settings, run)))
+}
+
+/// As [`envelope_options`], from what a reader knows.
+pub fn envelope_of(settings: &Settings, database: &str, system_id: &str, run_id: &str) -> envelope::Options {
     let values = match settings.kafka.values {
         KafkaValues::Postgres => Values::Postgres,
         KafkaValues::Debezium => Values::Debezium,
     };
-    let mut options = envelope::Options::new(settings.kafka_prefix(), &identity.database, values);
+    let mut options = envelope::Options::new(settings.kafka_prefix(), database, values);
     options.schemas = settings.kafka.schemas;
     options.tombstones = settings.kafka.tombstones;
-    options.system_identifier.clone_from(&identity.system_id);
-    options.run_id = run_id(settings, run);
+    system_id.clone_into(&mut options.system_identifier);
+    run_id.clone_into(&mut options.run_id);
     options
 }

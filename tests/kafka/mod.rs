@@ -3,6 +3,7 @@
 mod control;
 mod faults;
 mod rows;
+mod services;
 
 use crate::support::feed::Builder;
 use crate::support::{Feed, Kafka, Way};

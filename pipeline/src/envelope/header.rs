@@ -14,6 +14,10 @@ pub const COMMITTED_AT: &str = "walferry.committed_at";
 pub const SYSTEM: &str = "walferry.system";
 /// BEGIN, END, heartbeat: the run's id.
 pub const RUN: &str = "walferry.run";
+/// Heartbeat: the slot that the events are read from.
+pub const SLOT: &str = "walferry.slot";
+/// Heartbeat: JSON array of the publications that are streamed.
+pub const PUBLICATIONS: &str = "walferry.publications";
 /// Truncate: `<how many tables>` and the flags `cascade`, `restart_identity`, joined by commas. The events of one TRUNCATE follow each other.
 pub const TRUNCATE: &str = "walferry.truncate";
 /// On the delete (and tombstone) that a key change makes: the new key.

@@ -17,7 +17,7 @@ use writer::control::{Run, Step};
 use super::auto::Auto;
 use super::{ENDED, End, requests};
 use crate::config::OnLimit;
-use crate::run::context::{Context, on_target};
+use crate::run::context::{Context, Half, on_target};
 use crate::run::load;
 use crate::run::monitor::{self, Look, Monitor};
 use crate::run::owner::Owner;
@@ -139,12 +139,18 @@ pub(super) async fn run(
                     jobs.push(Box::pin(async { Done::Constraints(load::constraints(context, owner).await) }));
                 }
                 auto.ask_when_due(context, client, name, step).await?;
-                Run::set_live(client, name, &monitor::live(Some(&look), auto.waiting(), warnings.clone())).await?;
+                let mut waiting = auto.waiting();
+                if context.half == Half::Writer && !look.slot_active {
+                    waiting.push(NO_READER.to_owned());
+                }
+                Run::set_live(client, name, &monitor::live(Some(&look), waiting, warnings.clone())).await?;
                 let changes = applied.progress.counters.changes();
                 let rate = (changes - last_rate.1) as f64 / last_rate.0.elapsed().as_secs_f64().max(0.001);
                 last_rate = (Instant::now(), changes);
                 context.reporter.live(applied.progress.end_lsn, look.lag_bytes, look.lag_ms, rate);
-                limit(context, run, &look, stop).await?;
+                if context.half == Half::Both {
+                    limit(context, run, &look, stop).await?;
+                }
             }
         }
         // Requests found above are started here, where the list of jobs can be written to.
@@ -166,6 +172,9 @@ async fn timely(monitor: &mut Monitor, context: &Context, slot: &str, applied: &
         }
     }
 }
+
+/// What `status` says of two services of which one is missing.
+const NO_READER: &str = "nobody reads the slot: is walferry read running?";
 
 const LOOK: Duration = Duration::from_secs(3);
 /// How often the source is looked at for DDL that the stream says nothing of; rarer where there are many tables.

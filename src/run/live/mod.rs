@@ -13,6 +13,7 @@ mod requests;
 
 use std::time::Duration;
 
+use kafka::Announcement;
 use pg::{Error, Lsn, Result};
 use pipeline::{Durable, direct::direct};
 use reader::slot::{self, SlotState};
@@ -22,7 +23,8 @@ use tokio_util::sync::CancellationToken;
 use writer::apply::{Applier, ApplyOptions, Feed, Handle};
 use writer::control::{Progress, Run, RunTable, Step, TableState};
 
-use super::context::Context;
+use super::announce;
+use super::context::{Context, Half};
 use super::owner::Owner;
 use super::retry::Backoff;
 use super::topics::{self, Topics};
@@ -44,14 +46,15 @@ pub async fn stream(context: &Context, owner: &mut Owner, run: &Run, backoff: &m
     let progress = Progress::read(owner.session(), &run.name).await?.ok_or_else(|| {
         Error::refuse("RUN_UNREADABLE", format!("run \"{}\" has no progress row", run.name))
     })?;
+    let source = context.source_session().await?;
+    // Before the topics: a reader elsewhere confirms what they have got already.
+    let state = slot::look(&source, &run.slot).await?;
     // Where the stream goes on: behind what the target has, or behind what the topics have.
     let topics = match context.settings.run.via {
         Via::Direct => None,
         Via::Kafka => Some(Topics::look(context, run, progress.end_lsn).await?),
     };
     let from = topics.as_ref().map_or(progress.end_lsn, |topics| topics.start);
-    let source = context.source_session().await?;
-    let state = slot::look(&source, &run.slot).await?;
     SlotState::check(state.as_ref(), &run.slot, context.source.dbname(), Some(from))
         .map_err(|error| if topics.is_some() { topics::behind_the_slot(error) } else { error })?;
     // Before the refresh takes the tables as they are now for what was recorded.
@@ -68,6 +71,10 @@ pub async fn stream(context: &Context, owner: &mut Owner, run: &Run, backoff: &m
     look.tell(owner, run).await?;
     let start = applier.start();
     let from = topics.as_ref().map_or(start.end_lsn, |topics| topics.start);
+    if context.half == Half::Writer {
+        announce::now(context, owner, run, &look.names).await?;
+    }
+    let announcement = Announcement { slot: run.slot.clone(), publications: look.names.clone() };
     let mut options =
         stream::Options::new(context.source.clone(), &context.name, &run.slot, look.names, from);
     options.reporter = context.reporter.clone();
@@ -86,7 +93,8 @@ pub async fn stream(context: &Context, owner: &mut Owner, run: &Run, backoff: &m
         }
         Some(topics) => {
             let carrier = Progress::carrier(owner.session(), &run.name).await?;
-            let halves = topics.open(context, &tables, start.end_lsn, carrier.as_deref()).await?;
+            let reads = (context.half == Half::Both).then_some(&announcement);
+            let halves = topics.open(context, &tables, start.end_lsn, carrier.as_deref(), reads).await?;
             halves.spawn(&mut tasks, options, applier, reading, writing);
         }
     }

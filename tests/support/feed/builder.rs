@@ -43,6 +43,7 @@ pub struct Builder {
     target_role: Option<String>,
     scope: Scope,
     kafka: Option<(String, String)>,
+    services: bool,
 }
 
 impl Builder {
@@ -59,6 +60,7 @@ impl Builder {
             target_role: None,
             scope: Scope::default(),
             kafka: None,
+            services: false,
         }
     }
 
@@ -99,6 +101,12 @@ impl Builder {
     /// The changes travel through this broker; every lane has topics of its own, `<prefix>_<way>`.
     pub fn via(mut self, kafka: &Kafka, prefix: &str) -> Self {
         self.kafka = Some((kafka.brokers(), prefix.to_owned()));
+        self
+    }
+
+    /// Two processes, `read` and `write`, with the broker between them.
+    pub fn services(mut self) -> Self {
+        self.services = true;
         self
     }
 
@@ -168,22 +176,41 @@ impl Builder {
                 None => target.uri(&lane),
             };
             let walferry = Walferry::new(&source.uri(&database), &uri).name(&lane);
-            let mut command = walferry.command("replicate").args(&["-v", "--progress", "never"]);
+            let verb = if self.services { "write" } else { "replicate" };
+            let mut command = walferry.command(verb).args(&["-v", "--progress", "never"]);
+            // Without a way to the target.
+            let mut reader =
+                walferry.command("read").args(&["-v", "--progress", "never"]).env("WALFERRY_TARGET", "");
             if self.target_schema.is_some() {
                 command = command.arg("--existing-schema");
             }
             if let Some((brokers, prefix)) = &self.kafka {
                 let prefix = format!("{prefix}_{way:?}").to_lowercase();
-                command = command.args(&["--via", "kafka", "--brokers", brokers, "--prefix", &prefix]);
+                if !self.services {
+                    command = command.args(&["--via", "kafka"]);
+                }
+                command = command.args(&["--brokers", brokers, "--prefix", &prefix]);
+                reader = reader.args(&["--brokers", brokers, "--prefix", &prefix]);
             }
             for setting in way.settings() {
                 command = command.args(&["--set", setting]);
             }
             for argument in &self.arguments {
                 command = command.arg(argument);
+                reader = reader.arg(argument);
             }
             let client = target.connect(&lane).await;
-            lanes.push(Lane { way: *way, database: lane, walferry, running: None, command, target: client });
+            let reader_command = self.services.then_some(reader);
+            lanes.push(Lane {
+                way: *way,
+                database: lane,
+                walferry,
+                running: None,
+                reader: None,
+                command,
+                reader_command,
+                target: client,
+            });
         }
         Feed { source, target, database, lanes, scope: self.scope, events }
     }

@@ -34,7 +34,10 @@ pub struct Lane {
     pub database: String,
     pub walferry: Walferry,
     pub running: Option<Running>,
-    command: Walferry,
+    /// `read`, where that is a process of its own.
+    pub reader: Option<Running>,
+    pub command: Walferry,
+    pub reader_command: Option<Walferry>,
     target: Client,
 }
 
@@ -60,15 +63,12 @@ impl Feed {
 
     /// Several transactions on the source that reach the writers together.
     pub async fn together(&self, transactions: &[&str]) {
-        for lane in self.lanes.iter().filter_map(|lane| lane.running.as_ref()) {
-            lane.sigstop();
-        }
+        let processes = || self.lanes.iter().flat_map(|lane| [&lane.running, &lane.reader]).flatten();
+        processes().for_each(Running::sigstop);
         for transaction in transactions {
             self.source(transaction).await;
         }
-        for lane in self.lanes.iter().filter_map(|lane| lane.running.as_ref()) {
-            lane.sigcont();
-        }
+        processes().for_each(Running::sigcont);
     }
 
     /// Statements on every target.
@@ -161,7 +161,8 @@ impl Feed {
     pub async fn restart(&mut self) {
         self.kill().await;
         for lane in &mut self.lanes {
-            lane.running = Some(lane.command.spawn());
+            lane.start_writer();
+            lane.start_reader();
         }
     }
 
@@ -178,6 +179,7 @@ impl Feed {
         self.kill().await;
         for lane in &mut self.lanes {
             lane.running = Some(lane.command.clone().failpoint(failpoint, action).spawn());
+            lane.start_reader();
         }
     }
 
@@ -193,9 +195,8 @@ impl Feed {
 
     pub async fn kill(&mut self) {
         for lane in &mut self.lanes {
-            if let Some(running) = lane.running.take() {
-                running.kill9().await;
-            }
+            lane.kill_writer().await;
+            lane.kill_reader().await;
         }
     }
 
@@ -221,6 +222,28 @@ impl Feed {
 }
 
 impl Lane {
+    /// The run, or its half that writes.
+    pub fn start_writer(&mut self) {
+        self.running = Some(self.command.spawn());
+    }
+
+    /// The half that reads, if it is a process of its own.
+    pub fn start_reader(&mut self) {
+        self.reader = self.reader_command.as_ref().map(Walferry::spawn);
+    }
+
+    pub async fn kill_writer(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.kill9().await;
+        }
+    }
+
+    pub async fn kill_reader(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            reader.kill9().await;
+        }
+    }
+
     async fn wait_applied(&mut self, position: Lsn) {
         let sql = format!(
             "SELECT coalesce(max(end_lsn) >= '{position}', false) FROM walferry.progress WHERE run = '{}'",
@@ -247,7 +270,8 @@ impl Lane {
             }
             let running = self.running.as_mut().expect("the run was started");
             let over = !running.is_running() || Instant::now() > deadline;
-            assert!(!over, "{:?}: waited for {what}; it said\n{}", self.way, running.stderr());
+            let reader = self.reader.as_ref().map(Running::stderr).unwrap_or_default();
+            assert!(!over, "{:?}: waited for {what}; it said\n{}\n{reader}", self.way, running.stderr());
             tokio::time::sleep(Duration::from_millis(15)).await;
         }
     }

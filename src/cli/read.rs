@@ -1,0 +1,49 @@
+//! `walferry read`: the half that reads, with Kafka behind it.
+
+use clap::Args;
+use clap::builder::PossibleValuesParser;
+use pg::Result;
+
+use super::options::{Flags, Kafka, Overrides};
+use super::{Context, Exit};
+use crate::config::OnLimit;
+use crate::read::{self, Reading};
+
+/// Turn the WAL into events: one topic a table, for `walferry write` and for any other consumer.
+///
+/// Waits until `walferry write` has made the slot and announced it in the topics, then streams; needs no access to the target. Ends only
+/// by a signal (130, 143) or an error; the same command goes on from there.
+#[derive(Args, Clone, Debug)]
+pub struct ReadArgs {
+    /// Publications to stream [default: those that the writer has announced]
+    #[arg(long, value_name = "NAME[,NAME…]")]
+    pub publication: Vec<String>,
+    /// Replication slot [default: the one that the writer has announced]
+    #[arg(long, value_name = "NAME")]
+    pub slot: Option<String>,
+    /// WAL that the slot may retain on the source, e.g. 50GB; past it the reader says so [default: no limit of ours]
+    #[arg(long, value_name = "SIZE")]
+    pub max_retained_wal: Option<String>,
+    /// Past that limit: say so, or drop the slot, which saves the source and ends the run for good [default: warn]
+    #[arg(long, value_name = "WHAT", value_parser = PossibleValuesParser::new(OnLimit::WORDS))]
+    pub on_limit: Option<String>,
+    #[command(flatten)]
+    pub kafka: Kafka,
+}
+
+impl Overrides for ReadArgs {
+    fn assign(&self, flags: &mut Flags<'_>) {
+        flags.list("run.publication", "--publication", &self.publication);
+        flags.text("run.slot", "--slot", &self.slot);
+        flags.text("limits.max_retained_wal", "--max-retained-wal", &self.max_retained_wal);
+        flags.text("limits.on_limit", "--on-limit", &self.on_limit);
+        self.kafka.assign(flags);
+        flags.through_kafka("walferry read");
+    }
+}
+
+pub async fn run(_args: ReadArgs, context: Context) -> Result<Exit> {
+    let reading = Reading::new(context.settings, context.reporter, context.cancel)?;
+    read::run(&reading).await?;
+    Ok(Exit::Interrupted)
+}

@@ -1,0 +1,44 @@
+//! `walferry write`: the half that writes, with Kafka before it.
+
+use clap::Args;
+use pg::Result;
+use writer::control::Mode;
+
+use super::options::{Flags, Kafka, Origins, Overrides, Restore, Selection};
+use super::{Context, Exit, sequence};
+use crate::run;
+
+/// Feed a replica from the topics that `walferry read` fills: snapshot, load, catch up, live.
+///
+/// Runs the sequence of `replicate`: makes publication and slot, copies, and applies what comes through Kafka. The reader is a process of
+/// its own and may start before or after. Ends only by a signal (130, 143) or an error; the same command goes on from there.
+#[derive(Args, Clone, Debug)]
+pub struct WriteArgs {
+    #[command(flatten)]
+    pub selection: Selection,
+    #[command(flatten)]
+    pub restore: Restore,
+    #[command(flatten)]
+    pub origin: Origins,
+    #[command(flatten)]
+    pub kafka: Kafka,
+    /// Keep ordinary writers off the target's tables, as migrate does
+    #[arg(long)]
+    pub protect: bool,
+}
+
+impl Overrides for WriteArgs {
+    fn assign(&self, flags: &mut Flags<'_>) {
+        self.selection.assign(flags);
+        self.restore.assign(flags);
+        self.origin.assign(flags);
+        self.kafka.assign(flags);
+        flags.through_kafka("walferry write");
+        flags.on("run.protect", "--protect", self.protect);
+    }
+}
+
+pub async fn run(_args: WriteArgs, context: Context) -> Result<Exit> {
+    let run = run::Context::new(context.settings, Mode::Replicate, context.reporter, context.cancel)?;
+    sequence::drive(run.writer_alone()).await
+}

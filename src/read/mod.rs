@@ -1,0 +1,107 @@
+//! The reader as a service of its own: `walferry read`.
+//!
+//! ```text
+//!  topics: who writes here? ─► found.rs ─► slot ─► stream ─► KafkaSink ─► topics
+//!           ▲ announcement of walferry write        stream.rs, and beside it what the slot retains and what is published
+//! ```
+//!
+//! It knows the source and the brokers and never the target: run, slot and publications come out of the topics, where `walferry write` has
+//! announced them and where its own heartbeats repeat them. Where to go on stands there as well: the end of what is whole.
+//!
+//! # Invariants
+//!
+//! 1. The slot is looked at before the topics: what it was confirmed to, the topics held then. Further than that means that something is
+//!    lost, and is refused.
+//! 2. Every start has an epoch of its own, larger than any in the topics (see the crate `kafka`).
+
+mod found;
+mod rival;
+mod stream;
+
+use pg::{Params, Purpose, Result, Session};
+use pipeline::Reporter;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Settings;
+use crate::run::context::on_source;
+use crate::run::retry::Backoff;
+
+use found::Found;
+use rival::Rival;
+
+/// What the reader needs.
+pub struct Reading {
+    pub settings: Settings,
+    pub name: String,
+    pub source: Params,
+    pub reporter: Reporter,
+    pub cancel: CancellationToken,
+}
+
+impl Reading {
+    pub fn new(settings: Settings, reporter: Reporter, cancel: CancellationToken) -> Result<Reading> {
+        Ok(Reading {
+            name: settings.name().to_owned(),
+            source: settings.source()?,
+            settings,
+            reporter,
+            cancel,
+        })
+    }
+
+    /// Questions to the source's catalogs.
+    pub async fn session(&self) -> Result<Session> {
+        Session::connect(&self.source, Purpose::Query, &format!("{} (control)", self.name))
+            .await
+            .map_err(on_source)
+    }
+}
+
+/// What outlives one attempt.
+struct State {
+    backoff: Backoff,
+    /// Source and brokers have answered once.
+    started: bool,
+    /// It was said that we wait for the writer.
+    waits: bool,
+    rival: Rival,
+}
+
+/// Streams until interrupted or refused. Errors that pass, or that somebody has to cure, are tried again.
+///
+/// # Errors
+/// Of class `Refuse`, `Usage` or `Failed`: trying again would not help.
+pub async fn run(reading: &Reading) -> Result<()> {
+    let retry = &reading.settings.retry;
+    let mut state = State {
+        backoff: Backoff::new(retry.connection_max, retry.blocked_max),
+        started: false,
+        waits: false,
+        rival: Rival::default(),
+    };
+    loop {
+        let result = Box::pin(attempt(reading, &mut state)).await;
+        if reading.cancel.is_cancelled() {
+            return Ok(());
+        }
+        let Err(error) = result else { continue };
+        let Some(pause) = state.backoff.next(&error, state.started) else { return Err(error) };
+        reading.reporter.blocked(&error);
+        tokio::select! {
+            () = reading.cancel.cancelled() => return Ok(()),
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Until the stream ends: by an error, by the signal, or because something else is published now.
+async fn attempt(reading: &Reading, state: &mut State) -> Result<()> {
+    let Some(found) = Found::wait(reading, state).await? else { return Ok(()) };
+    let slot = found.announcement.slot.clone();
+    match stream::run(reading, found, state).await {
+        Err(error) if error.is(pg::sqlstate::OBJECT_IN_USE) => {
+            Err(state.rival.judge(reading, &slot, error).await)
+        }
+        result => result,
+    }
+}

@@ -1,0 +1,167 @@
+//! The stream into the topics, and what is looked at beside it.
+
+use std::time::{Duration, Instant};
+
+use pg::{Class, Error, Result, Session};
+use reader::catalog::{self, PublicationState};
+use reader::slot;
+use reader::stream::Options;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{Found, Reading, State};
+use crate::config::OnLimit;
+use crate::run::topics::{ReaderHalf, streamed};
+
+/// How often slot and publications are looked at.
+const LOOK: Duration = Duration::from_secs(2);
+/// How long what was sent may take to be acknowledged at the end.
+const DRAIN: Duration = Duration::from_secs(6);
+
+/// Streams until cancelled, or until other tables are published than at the start.
+pub async fn run(reading: &Reading, found: Found, state: &mut State) -> Result<()> {
+    let Found { options, envelope, admin, announcement, publications, tables, from } = found;
+    let session = reading.session().await?;
+    let oids: Vec<u32> = tables.iter().map(|spec| spec.oid).collect();
+    let types = catalog::types(&session, &oids).await?;
+    let topics = pipeline::envelope::Topics::new(&options.prefix);
+    let partitions = admin.ensure(&topics, &streamed(&tables)).await?;
+    let half = ReaderHalf::open(&options, envelope, admin, types, partitions, &announcement, from)?;
+    let mut stream = Options::new(
+        reading.source.clone(),
+        &reading.name,
+        &announcement.slot,
+        announcement.publications.clone(),
+        from,
+    );
+    stream.reporter = reading.reporter.clone();
+    let position = stream.position.subscribe();
+    let stop = CancellationToken::new();
+    let mut task = JoinSet::new();
+    task.spawn(half.run(stream, stop.clone()));
+    let mut beside = Beside {
+        session: Some(session),
+        slot: announcement.slot,
+        names: announcement.publications,
+        publications,
+        warned: false,
+    };
+    let mut said = false;
+    let mut tick = tokio::time::interval(Duration::from_millis(250));
+    let mut looked = Instant::now();
+    let result = loop {
+        tokio::select! {
+            () = reading.cancel.cancelled() => break Ok(()),
+            ended = task.join_next() => return Err(match ended {
+                Some(Ok(Err(error))) => error,
+                _ => Error::new(Class::Connection, "STREAM_ENDED", "the stream has ended"),
+            }),
+            _ = tick.tick() => {}
+        }
+        if position.borrow().received > from {
+            state.backoff.reset();
+            state.rival.gone();
+            if !said {
+                said = true;
+                reading.reporter.note(format!(
+                    "streams slot {} from {from} into the topics of prefix \"{}\"",
+                    beside.slot, options.prefix
+                ));
+            }
+        }
+        if looked.elapsed() > LOOK {
+            looked = Instant::now();
+            match beside.look(reading).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    reading.reporter.note("other tables are published now: the stream begins anew");
+                    break Ok(());
+                }
+                Err(error) if error.class() == Class::Refuse => break Err(error),
+                Err(error) => {
+                    tracing::debug!("could not look at the source: {error}");
+                    beside.session = None;
+                }
+            }
+        }
+    };
+    stop.cancel();
+    let ended = tokio::time::timeout(DRAIN, task.join_next()).await;
+    result?;
+    match ended {
+        Ok(Some(Ok(result))) => result,
+        _ => Ok(()),
+    }
+}
+
+struct Beside {
+    session: Option<Session>,
+    slot: String,
+    names: Vec<String>,
+    publications: PublicationState,
+    warned: bool,
+}
+
+impl Beside {
+    /// False: what is published has changed.
+    async fn look(&mut self, reading: &Reading) -> Result<bool> {
+        let session = match &self.session {
+            Some(session) => session,
+            None => self.session.insert(reading.session().await?),
+        };
+        let work = async {
+            limit(reading, session, &self.slot, &mut self.warned).await?;
+            let now = PublicationState::read(session, &self.names).await?;
+            Ok(now.changes_since(&self.publications).is_empty())
+        };
+        match tokio::time::timeout(LOOK, work).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::connection("the source does not answer")),
+        }
+    }
+}
+
+/// More WAL is retained than the user allows.
+async fn limit(reading: &Reading, session: &Session, slot: &str, warned: &mut bool) -> Result<()> {
+    let limits = &reading.settings.limits;
+    let Some(limit) = limits.max_retained_wal else { return Ok(()) };
+    let row = session
+        .query_one(
+            "SELECT coalesce((SELECT pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), restart_lsn)::int8
+                 FROM pg_catalog.pg_replication_slots WHERE slot_name = $1), 0)",
+            &[&slot],
+        )
+        .await?;
+    let retained = u64::try_from(row.get::<_, i64>(0)).unwrap_or(0);
+    if retained <= limit.bytes() {
+        *warned = false;
+        return Ok(());
+    }
+    if limits.on_limit == OnLimit::Warn {
+        if !*warned {
+            *warned = true;
+            reading.reporter.warning(
+                format!("the slot retains {retained} bytes of WAL on the source, more than limits.max_retained_wal"),
+                None,
+            );
+        }
+        return Ok(());
+    }
+    let name = slot.to_owned();
+    let killer = reading.session().await?;
+    // Our own walsender holds it.
+    killer
+        .execute(
+            "SELECT pg_catalog.pg_terminate_backend(active_pid) FROM pg_catalog.pg_replication_slots
+             WHERE slot_name = $1 AND active_pid IS NOT NULL",
+            &[&name],
+        )
+        .await?;
+    slot::drop(&killer, &name, Duration::from_secs(30)).await?;
+    Err(Error::refuse(
+        "SLOT_DROPPED",
+        "the slot was dropped to save the source: it retained more WAL than allowed",
+    )
+    .detail(format!("{retained} bytes retained, limits.max_retained_wal = {} bytes", limit.bytes()))
+    .hint(format!("start over: walferry clean --name {}, then walferry write again", reading.name)))
+}
