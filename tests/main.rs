@@ -10,6 +10,7 @@ mod abilities;
 mod canaries;
 mod command_line;
 mod connection_strings;
+mod connector_file;
 mod copy_once;
 mod copy_rows;
 mod envelope;

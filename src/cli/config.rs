@@ -1,5 +1,7 @@
 //! `walferry config`: what is in force, and the reference of all keys.
 
+use std::path::{Path, PathBuf};
+
 use clap::{Args, Subcommand};
 use pg::Result;
 use serde_json::{Map, json};
@@ -7,6 +9,7 @@ use serde_json::{Map, json};
 use super::options::{Flags, Overrides};
 use super::{Context, Exit};
 use crate::config::reference;
+use crate::connector;
 use crate::output;
 
 /// Show the effective configuration, or the reference of all keys.
@@ -23,9 +26,23 @@ pub enum What {
         /// Print one JSON object
         #[arg(long)]
         json: bool,
+        /// A Debezium connector's configuration (JSON or .properties): what it becomes here
+        #[arg(long, value_name = "FILE")]
+        connector: Option<PathBuf>,
     },
     /// Print the reference page of all keys (docs/configuration.md)
     Reference,
+    /// Print what becomes of each property of a Debezium connector (a table of docs/debezium.md)
+    Properties,
+}
+
+impl ConfigArgs {
+    pub fn connector(&self) -> Option<&Path> {
+        match &self.what {
+            What::Show { connector, .. } => connector.as_deref(),
+            What::Reference | What::Properties => None,
+        }
+    }
 }
 
 impl Overrides for ConfigArgs {
@@ -36,14 +53,15 @@ pub fn run(args: ConfigArgs, context: &Context) -> Result<Exit> {
     let effective = &context.settings.effective;
     match args.what {
         What::Reference => output::print(&reference()),
-        What::Show { json: true } => {
+        What::Properties => output::print(&connector::page(connector::SOURCE)),
+        What::Show { json: true, .. } => {
             let object: Map<_, _> = effective
                 .iter()
                 .map(|e| (e.key.to_owned(), json!({"value": e.text, "origin": e.origin.to_string()})))
                 .collect();
             output::print_json(&object.into())
         }
-        What::Show { json: false } => {
+        What::Show { json: false, .. } => {
             let rows = effective.iter().map(|e| vec![e.key.to_owned(), e.text.clone(), e.origin.to_string()]);
             output::print(&output::table(&["key", "value", "from"], rows.collect()))
         }

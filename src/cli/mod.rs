@@ -26,6 +26,7 @@ mod target;
 mod verify;
 mod write;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -33,6 +34,7 @@ use pg::Result;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Layers, Needs, ProgressMode, Settings, fields};
+use crate::connector::{self, Property};
 use crate::output::{self, Display};
 use crate::signals::Signals;
 
@@ -115,6 +117,14 @@ impl Command {
         matches!(self, Command::Status(_) | Command::Verify(_))
     }
 
+    /// A connector's file, and the tables that say what becomes of its properties.
+    fn connector(&self) -> Option<(&Path, Vec<&'static [Property]>)> {
+        match self {
+            Command::Config(args) => Some((args.connector()?, vec![connector::SOURCE])),
+            _ => None,
+        }
+    }
+
     async fn run(self, context: Context) -> Result<Exit> {
         // Boxed: the futures of the sequence are large.
         match self {
@@ -144,10 +154,15 @@ fn layers(cli: &Cli) -> Layers {
     let fields = fields();
     layers.add_sets(&cli.common.sets);
     layers.add_environment(&fields, environment());
+    let tables = cli.command.connector();
+    if let Some((file, tables)) = &tables {
+        layers.add_connector(file, tables);
+    }
     let file = cli.common.config.clone().or_else(|| std::env::var_os("WALFERRY_CONFIG").map(Into::into));
     if let Some(file) = file {
         layers.add_file(&file);
     }
+    layers.translate(&fields, &tables.map_or_else(|| vec![connector::SOURCE], |(_, tables)| tables));
     layers.refuse_unknown(&fields);
     layers
 }
@@ -205,6 +220,9 @@ async fn run(cli: Cli, layers: Layers, settings: Settings) -> u8 {
         }
     };
     let looks = cli.command.looks();
+    let reporter = display.reporter();
+    layers.notes.iter().for_each(|note| reporter.note(note.clone()));
+    drop(reporter);
     let context = Context::new(layers, settings, display.reporter(), cancel.clone());
     let ended = tokio::select! {
         ended = cli.command.run(context) => ended,

@@ -23,14 +23,43 @@ impl Field {
 
 /// A struct of settings that knows its keys.
 pub trait Component: Sized {
+    /// The section of the reference page.
+    const TITLE: &'static str;
     const ABOUT: &'static [&'static str];
     const FIELDS: &'static [Field];
     /// `None` when one of its values was wrong; the reader has noted which.
     fn read(reader: &mut Reader<'_>) -> Option<Self>;
 }
 
-/// Defines a component. The prefix ends with a dot, or is empty for keys at the top.
+/// Defines a component. The prefix ends with a dot, or is empty for keys at the top. Keys that somebody else has named are given in full:
+/// `pub struct Name titled "title" { pub field as "full.key": Type = "default", }`.
 macro_rules! component {
+    (
+        $(#[doc = $about:expr])*
+        pub struct $name:ident titled $title:literal {
+            $( $(#[doc = $doc:expr])* pub $field:ident as $key:literal : $type:ty = $default:literal, )*
+        }
+    ) => {
+        $(#[doc = $about])*
+        #[derive(Clone, Debug)]
+        pub struct $name { $( $(#[doc = $doc])* pub $field: $type, )* }
+
+        impl $crate::config::Component for $name {
+            const TITLE: &'static str = $title;
+            const ABOUT: &'static [&'static str] = &[$($about),*];
+            const FIELDS: &'static [$crate::config::Field] = &[$( $crate::config::Field {
+                key: $key,
+                kind: <$type as $crate::config::Value>::KIND,
+                default: $default,
+                doc: &[$($doc),*],
+            }, )*];
+
+            fn read(reader: &mut $crate::config::Reader<'_>) -> Option<Self> {
+                $( let $field = reader.value::<$type>($key, $default); )*
+                Some(Self { $( $field: $field?, )* })
+            }
+        }
+    };
     (
         $(#[doc = $about:expr])*
         pub struct $name:ident in $prefix:literal {
@@ -42,6 +71,7 @@ macro_rules! component {
         pub struct $name { $( $(#[doc = $doc])* pub $field: $type, )* }
 
         impl $crate::config::Component for $name {
+            const TITLE: &'static str = $prefix;
             const ABOUT: &'static [&'static str] = &[$($about),*];
             const FIELDS: &'static [$crate::config::Field] = &[$( $crate::config::Field {
                 key: concat!($prefix, stringify!($field)),

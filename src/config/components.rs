@@ -353,6 +353,81 @@ component! {
     }
 }
 
+choice! {
+    /// How numeric and money are written.
+    pub enum DecimalMode {
+        Precise = "precise",
+        Double = "double",
+        String = "string",
+    }
+}
+
+choice! {
+    /// How date, time and timestamp are written.
+    pub enum TimeMode {
+        Adaptive = "adaptive",
+        AdaptiveTimeMicroseconds = "adaptive_time_microseconds",
+        Connect = "connect",
+        Isostring = "isostring",
+        Microseconds = "microseconds",
+        Nanoseconds = "nanoseconds",
+    }
+}
+
+choice! {
+    /// How bytea is written.
+    pub enum BinaryMode {
+        Bytes = "bytes",
+        Base64 = "base64",
+        Base64UrlSafe = "base64-url-safe",
+        Hex = "hex",
+    }
+}
+
+choice! {
+    /// How interval is written.
+    pub enum IntervalMode {
+        Numeric = "numeric",
+        String = "string",
+    }
+}
+
+choice! {
+    /// How hstore is written.
+    pub enum HstoreMode {
+        Json = "json",
+        Map = "map",
+    }
+}
+
+component! {
+    /// Events in Debezium's form, under Debezium's names and with its defaults. The modes count with `kafka.values=debezium` alone, and one
+    /// prefix has one of each.
+    pub struct DebeziumSettings titled "debezium" {
+        /// numeric and money: exact, as the unscaled value's bytes in base64 (`precise`), as a JSON number that may be rounded (`double`), or
+        /// as text (`string`).
+        /// Default: precise, Debezium's.
+        pub decimal as "decimal.handling.mode": DecimalMode = "precise",
+        /// date, time and timestamp: a number in the unit that the column's precision needs (`adaptive`; with
+        /// `adaptive_time_microseconds` time is always in µs), Kafka Connect's types in ms (`connect`), ISO 8601 text (`isostring`), or
+        /// always µs or ns.
+        /// Default: adaptive, Debezium's; `connect` cuts what is below a millisecond.
+        pub time as "time.precision.mode": TimeMode = "adaptive",
+        /// bytea: base64 in JSON with the schema of bytes (`bytes`), or text in one of three forms.
+        /// Default: bytes, Debezium's.
+        pub binary as "binary.handling.mode": BinaryMode = "bytes",
+        /// interval: microseconds with a month of 30.4375 days (`numeric`), or ISO 8601 (`string`).
+        /// Default: numeric, Debezium's; only `string` keeps months apart from days.
+        pub interval as "interval.handling.mode": IntervalMode = "numeric",
+        /// hstore: JSON as text (`json`), or an object (`map`).
+        /// Default: json, Debezium's.
+        pub hstore as "hstore.handling.mode": HstoreMode = "json",
+        /// Stands for a value that was not sent, because an update has not changed it and it is stored apart (TOAST).
+        /// Default: Debezium's.
+        pub unavailable as "unavailable.value.placeholder": String = "__debezium_unavailable_value",
+    }
+}
+
 component! {
     /// How often something that failed is tried again.
     pub struct RetrySettings in "retry." {

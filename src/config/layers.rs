@@ -1,7 +1,7 @@
 //! Layers of configuration, one over the other, and where each effective value came from.
 //!
 //! ```text
-//! option on the command line  >  --set  >  environment  >  file  >  what the run has recorded  >  default
+//! option on the command line  >  --set  >  environment  >  connector's file  >  file  >  what the run has recorded  >  default
 //! ```
 //!
 //! Every layer is a list of keys with text. Values are read once, from the highest layer that has the key, so that all problems of
@@ -12,6 +12,7 @@ use std::path::Path;
 
 use super::nearest::nearest;
 use super::{Field, Value};
+use crate::connector::{self, Properties, Property, Translated};
 
 /// Where a value came from.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -20,6 +21,8 @@ pub enum Origin {
     /// The run's own settings in the target.
     Run,
     File(String),
+    /// A Debezium connector's file, or the default that Debezium has where the file says nothing.
+    Connector(String),
     Environment(String),
     Set,
     Flag(&'static str),
@@ -31,6 +34,7 @@ impl fmt::Display for Origin {
             Origin::Default => f.write_str("default"),
             Origin::Run => f.write_str("run"),
             Origin::File(path) => write!(f, "file {path}"),
+            Origin::Connector(path) => write!(f, "connector {path}"),
             Origin::Environment(name) => write!(f, "environment {name}"),
             Origin::Set => f.write_str("--set"),
             Origin::Flag(flag) => f.write_str(flag),
@@ -60,6 +64,8 @@ pub struct Effective {
 pub struct Layers {
     assigned: Vec<Assigned>,
     pub problems: Vec<String>,
+    /// What was given and means nothing here, with the reason: said once.
+    pub notes: Vec<String>,
 }
 
 impl Layers {
@@ -140,6 +146,48 @@ impl Layers {
                 None => self.problems.push(format!("{path}: {key}: expected a text, a number, or a list")),
             }
         }
+    }
+
+    /// A connector's file, against the tables of its properties. What it leaves out has Debezium's default.
+    pub fn add_connector(&mut self, path: &Path, tables: &[&[Property]]) {
+        let properties = match Properties::read(path) {
+            Ok(properties) => properties,
+            Err(problems) => return self.problems.extend(problems),
+        };
+        let applied = connector::apply(&properties, tables);
+        let path = &properties.path;
+        self.problems.extend(applied.problems);
+        for (key, text) in applied.assigned {
+            self.assign(key, vec![text], Origin::Connector(path.clone()));
+        }
+        let unused = applied.not_applicable.iter();
+        self.notes.extend(unused.map(|(name, why)| format!("{path}: \"{name}\" is not applicable: {why}")));
+    }
+
+    /// Keys under Debezium's names become ours.
+    pub fn translate(&mut self, fields: &[&'static Field], tables: &[&[Property]]) {
+        let Layers { assigned, problems, notes } = self;
+        assigned.retain_mut(|assigned| {
+            if fields.iter().any(|field| field.key == assigned.key) {
+                return true;
+            }
+            let text = assigned.items.join(",");
+            match connector::translate(&assigned.key, &text, tables) {
+                None => return true,
+                Some(Ok(Translated::Key(key, text))) => {
+                    (assigned.key, assigned.items) = (key.to_owned(), vec![text]);
+                    return true;
+                }
+                Some(Ok(Translated::Nothing(None))) => {}
+                Some(Ok(Translated::Nothing(Some(why)))) => {
+                    notes.push(format!("{}: \"{}\" is not applicable: {why}", assigned.origin, assigned.key));
+                }
+                Some(Err(what)) => {
+                    problems.push(format!("{}: \"{}\": {what}", assigned.origin, assigned.key))
+                }
+            }
+            false
+        });
     }
 
     /// What the run has recorded in the target: an object of texts. Keys of another version are passed over.

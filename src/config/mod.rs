@@ -21,12 +21,13 @@ mod value;
 
 pub use component::{Component, Field};
 pub use components::{
-    ApplySettings, CopySettings, CutoverMode, CutoverSettings, CutoverVerify, Databases, IndexSettings,
-    KafkaSettings, KafkaValues, Keyless, LimitSettings, LogFormat, LogSettings, OnLimit, ProgressMode,
-    ReplicaRole, RetrySettings, RunSettings, SchemaSettings, Select, SlotSettings, SynchronousCommit,
-    VerifySettings, Via,
+    ApplySettings, BinaryMode, CopySettings, CutoverMode, CutoverSettings, CutoverVerify, Databases,
+    DebeziumSettings, DecimalMode, HstoreMode, IndexSettings, IntervalMode, KafkaSettings, KafkaValues,
+    Keyless, LimitSettings, LogFormat, LogSettings, OnLimit, ProgressMode, ReplicaRole, RetrySettings,
+    RunSettings, SchemaSettings, Select, SlotSettings, SynchronousCommit, TimeMode, VerifySettings, Via,
 };
 pub use layers::{Layers, Origin, Reader};
+pub use nearest::nearest;
 pub use reference::reference;
 pub use settings::{Needs, Settings, components, fields};
 pub(crate) use value::words;

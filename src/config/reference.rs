@@ -12,9 +12,12 @@ A value can stand in several places; the first of these that has it wins:
 1. an option on the command line (`--name app`, `--jobs 4`),
 2. `--set KEY=VALUE` (`--set copy.jobs=4`), for any key below,
 3. an environment variable: `WALFERRY_`, the key in capitals, dots as underscores (`WALFERRY_COPY_JOBS=4`); an empty one counts as not set,
-4. the file given by `--config` or `WALFERRY_CONFIG`, in TOML (`[copy]`, then `jobs = 4`),
-5. what a run has recorded in the target (for `status`, `verify`, `cutover`, `refresh`, `skip`, `clean`),
-6. the default.
+4. the file given by `--connector`, a Debezium connector's configuration (docs/debezium.md),
+5. the file given by `--config` or `WALFERRY_CONFIG`, in TOML (`[copy]`, then `jobs = 4`),
+6. what a run has recorded in the target (for `status`, `verify`, `cutover`, `refresh`, `skip`, `clean`),
+7. the default.
+
+Debezium's names do as well wherever a key is set (`--set slot.name=…` is `run.slot`); docs/debezium.md lists them.
 
 `walferry config show` prints every value in force and where it came from. Unknown keys are refused, all at once, with exit code 2.
 
@@ -26,8 +29,8 @@ h or d (seconds without a unit), lists with commas (in TOML also as an array).
 #[must_use]
 pub fn reference() -> String {
     let mut page = HEAD.to_owned();
-    for (about, fields) in components() {
-        let title = fields[0].key.split_once('.').map_or("databases", |(part, _)| part);
+    for (title, about, fields) in components() {
+        let title = if title.is_empty() { "databases" } else { title.trim_end_matches('.') };
         page.push_str(&format!("\n## {title}\n\n{}\n\n", join(about)));
         page.push_str("| key | kind | default | meaning |\n|---|---|---|---|\n");
         for field in fields {

@@ -7,9 +7,9 @@ use super::connection::{Conninfo, PasswordSource};
 use super::layers::{Effective, Layers, Origin, Reader};
 use super::value::unquote;
 use super::{
-    ApplySettings, Component, CopySettings, CutoverSettings, Databases, Field, IndexSettings, KafkaSettings,
-    LimitSettings, LogSettings, RetrySettings, RunSettings, SchemaSettings, Select, SlotSettings,
-    VerifySettings, Via,
+    ApplySettings, Component, CopySettings, CutoverSettings, Databases, DebeziumSettings, Field,
+    IndexSettings, KafkaSettings, LimitSettings, LogSettings, RetrySettings, RunSettings, SchemaSettings,
+    Select, SlotSettings, VerifySettings, Via,
 };
 
 macro_rules! settings {
@@ -22,10 +22,10 @@ macro_rules! settings {
             pub effective: Vec<Effective>,
         }
 
-        /// The components in the order of the reference: about, fields.
+        /// The components in the order of the reference: title, about, fields.
         #[must_use]
-        pub fn components() -> Vec<(&'static [&'static str], &'static [Field])> {
-            vec![$( ($component::ABOUT, $component::FIELDS), )*]
+        pub fn components() -> Vec<(&'static str, &'static [&'static str], &'static [Field])> {
+            vec![$( ($component::TITLE, $component::ABOUT, $component::FIELDS), )*]
         }
 
         fn read_all(reader: &mut Reader<'_>) -> Option<Settings> {
@@ -45,6 +45,7 @@ settings! {
     index: IndexSettings,
     apply: ApplySettings,
     kafka: KafkaSettings,
+    debezium: DebeziumSettings,
     limits: LimitSettings,
     verify: VerifySettings,
     cutover: CutoverSettings,
@@ -55,7 +56,7 @@ settings! {
 /// Every key there is.
 #[must_use]
 pub fn fields() -> Vec<&'static Field> {
-    components().into_iter().flat_map(|(_, fields)| fields).collect()
+    components().into_iter().flat_map(|(_, _, fields)| fields).collect()
 }
 
 /// Which databases a command can't do without.

@@ -17,6 +17,7 @@ pub mod hold;
 mod index;
 mod live;
 mod load;
+mod modes;
 mod monitor;
 mod once;
 mod owner;

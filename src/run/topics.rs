@@ -20,6 +20,7 @@ use writer::control::{Run, RunTable};
 
 use super::attach;
 use super::context::Context;
+use super::modes;
 use crate::config::{KafkaValues, Settings};
 
 /// The run's topics before its stream begins.
@@ -213,11 +214,12 @@ pub fn run_id(settings: &Settings, run: &Run) -> String {
 }
 
 /// The form of the values, as it stands in the run's id.
-pub fn values(settings: &Settings) -> &'static str {
-    match settings.kafka.values {
+pub fn values(settings: &Settings) -> String {
+    let values = match settings.kafka.values {
         KafkaValues::Postgres => "postgres",
         KafkaValues::Debezium => "debezium",
-    }
+    };
+    format!("{values}{}", modes::named(settings))
 }
 
 /// Looks at brokers and topics before a run begins, and changes nothing. `resumes`: the run has begun, and the topics may be its own.
@@ -277,6 +279,7 @@ pub fn envelope_of(settings: &Settings, database: &str, system_id: &str, run_id:
     let mut options = envelope::Options::new(settings.kafka_prefix(), database, values);
     options.schemas = settings.kafka.schemas;
     options.tombstones = settings.kafka.tombstones;
+    modes::set(settings, &mut options);
     system_id.clone_into(&mut options.system_identifier);
     run_id.clone_into(&mut options.run_id);
     options

@@ -1,0 +1,143 @@
+use std::collections::HashSet;
+
+use super::*;
+use crate::config::{Layers, Needs, Settings, fields};
+
+const NO_VARIABLES: &dyn Fn(&str) -> Option<String> = &|_| None;
+
+fn parse(text: &str) -> Properties {
+    Properties::parse("c", text.as_bytes(), NO_VARIABLES).unwrap_or_else(|problems| panic!("{problems:?}"))
+}
+
+fn key<'a>(applied: &'a apply::Applied, key: &str) -> Option<&'a str> {
+    applied.assigned.iter().find(|(known, _)| *known == key).map(|(_, text)| text.as_str())
+}
+
+#[test]
+fn json_and_properties_say_the_same() {
+    let rest = r#"{"name": "gold", "config": {"slot.name": "s1", "tasks.max": 1, "slot.failover": true, "topic.prefix": "srv"}, "tasks": []}"#;
+    let bare = r#"{"name": "gold", "slot.name": "s1", "tasks.max": "1", "slot.failover": "true", "topic.prefix": "srv"}"#;
+    let properties = "name=gold\nslot.name=s1\ntasks.max=1\nslot.failover=true\ntopic.prefix=srv\n";
+    let expected = [
+        ("name", "gold"),
+        ("slot.name", "s1"),
+        ("tasks.max", "1"),
+        ("slot.failover", "true"),
+        ("topic.prefix", "srv"),
+    ];
+    for text in [rest, bare, properties] {
+        assert_eq!(parse(text).iter().collect::<Vec<_>>(), expected, "{text}");
+    }
+    for (text, expected) in [
+        ("{\"a\": [1]}", "\"a\": expected a text, a number or a boolean"),
+        ("{\"a\": {}}", "\"a\": expected a text, a number or a boolean"),
+        ("{\"password\": \"se", "line 1, column"),
+    ] {
+        let problems = Properties::parse("c.json", text.as_bytes(), NO_VARIABLES).err().unwrap();
+        assert!(problems[0].starts_with("c.json: ") && problems[0].contains(expected), "{problems:?}");
+    }
+}
+
+#[test]
+fn every_property_is_honoured_or_named() {
+    let properties = parse(
+        "connector.class=io.debezium.connector.postgresql.PostgresConnector\ndatabase.hostname=db.example\n\
+         database.user=o'brien\ndatabase.password=se\\\\cret\ndatabase.dbname=app\ntopic.prefix=srv\nslot.name=s1\n\
+         value.converter.schemas.enable=false\ndecimal.handling.mode=String\ntombstones.on.delete=false\ntasks.max=1\n\
+         offset.storage.file.filename=/tmp/o\n",
+    );
+    let applied = apply(&properties, &[SOURCE]);
+    assert_eq!(applied.problems, Vec::<String>::new());
+    assert_eq!(
+        key(&applied, "source"),
+        Some(r"host='db.example' user='o\'brien' password='se\\cret' dbname='app'")
+    );
+    for (ours, text) in [
+        ("kafka.prefix", "srv"),
+        ("run.slot", "s1"),
+        ("kafka.values", "debezium"),
+        ("kafka.schemas", "off"),
+        ("kafka.tombstones", "off"),
+        ("decimal.handling.mode", "string"),
+        // What the file leaves out is Debezium's default.
+        ("run.publication", "dbz_publication"),
+        ("binary.handling.mode", "bytes"),
+    ] {
+        assert_eq!(key(&applied, ours), Some(text), "{ours}");
+    }
+    let unused: Vec<&str> = applied.not_applicable.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(unused, ["tasks.max", "offset.storage.file.filename"]);
+}
+
+#[test]
+fn what_cannot_be_given_is_refused_by_name() {
+    let properties = parse(
+        "column.mask.with.12.chars=public.t.secret\ntransforms=route\ntransforms.route.type=x.ByLogicalTableRouter\n\
+         value.converter=io.confluent.connect.avro.AvroConverter\nslot.nam=x\nsnapshot.max.threads=1\n\
+         key.converter.schemas.enable=true\nvalue.converter.schemas.enable=false\ntombstones.on.delete=perhaps\n",
+    );
+    let problems = apply(&properties, &[SOURCE]).problems.join("\n");
+    for expected in [
+        "c: \"column.mask.with.12.chars\": refused: walferry sends every value as it is",
+        "c: \"transforms\": refused: ",
+        "c: \"transforms.route.type\": refused: ",
+        "c: \"value.converter\": expected org.apache.kafka.connect.json.JsonConverter",
+        "c: \"slot.nam\": unknown property (did you mean \"slot.name\"?)",
+        "c: \"value.converter.schemas.enable\": says something else than \"key.converter.schemas.enable\"",
+        "c: \"tombstones.on.delete\": expected true or false",
+    ] {
+        assert!(problems.contains(expected), "{expected}\nnot in\n{problems}");
+    }
+    assert_eq!(problems.lines().count(), 7, "{problems}");
+    assert!(!problems.contains("public.t.secret") && !problems.contains("perhaps"), "{problems}");
+}
+
+#[test]
+fn a_chain_of_transforms_is_read_in_its_order() {
+    let properties = parse(
+        "transforms=b, a\ntransforms.a.x=1\ntransforms.b.type=B\ntransforms.a.type=A\ntransforms.b.table.op=w\n",
+    );
+    assert_eq!(properties.get("transforms"), Some("b, a"));
+    let transforms = properties.transforms();
+    let seen: Vec<(&str, &str)> = transforms.iter().map(|t| (&t.alias[..], &t.class[..])).collect();
+    assert_eq!(seen, [("b", "B"), ("a", "A")]);
+    assert_eq!(transforms[0].options, [("table.op".to_owned(), "w".to_owned())]);
+}
+
+#[test]
+fn debeziums_names_do_as_well_as_ours() {
+    let mut layers = Layers::default();
+    layers.add_sets(
+        &["slot.name=s2", "decimal.handling.mode=double", "tasks.max=3", "topic.prefix=p", "slot.wait=5s"]
+            .map(str::to_owned),
+    );
+    layers.translate(&fields(), &[SOURCE]);
+    layers.refuse_unknown(&fields());
+    assert_eq!(layers.notes.len(), 1, "{:?}", layers.notes);
+    let settings = Settings::read(&layers, Needs::Nothing).unwrap();
+    assert_eq!(settings.slot_name(), "s2");
+    assert_eq!(settings.kafka_prefix(), "p");
+    assert_eq!(settings.slot.wait.as_secs(), 5);
+    let mut layers = Layers::default();
+    layers.add_sets(&["database.hostname=x".to_owned(), "column.exclude.list=x".to_owned()]);
+    layers.translate(&fields(), &[SOURCE]);
+    layers.refuse_unknown(&fields());
+    assert_eq!(layers.problems.len(), 2, "{:?}", layers.problems);
+}
+
+#[test]
+fn a_table_sets_only_keys_that_there_are_and_names_each_once() {
+    let keys = fields();
+    let mut names = HashSet::new();
+    for property in SOURCE {
+        assert!(names.insert(property.name), "{} twice", property.name);
+        assert!(!property.note.ends_with('.'), "{}", property.name);
+        if let Verdict::Sets { key, read, default } = &property.verdict {
+            assert!(keys.iter().any(|field| field.key == *key), "{key}");
+            assert!(default.is_none_or(|default| read(default).is_ok()), "{}", property.name);
+        } else {
+            let explained = !property.note.is_empty() || matches!(property.verdict, Verdict::Connects(_));
+            assert!(explained, "{} says no reason", property.name);
+        }
+    }
+}
