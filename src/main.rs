@@ -3,6 +3,7 @@
 //! ```text
 //! cli/      one command a file: options in, exit code out
 //! connector/ a Debezium connector's configuration, as it is
+//! http/     health and metrics, for those who ask
 //! config/   typed settings out of command line, environment, file, and what the run has recorded
 //! output/   results on stdout; progress, warnings and errors on stderr
 //! run/      the fixed sequence of migrate, replicate, write and copy
@@ -13,6 +14,7 @@ mod cli;
 mod compare;
 mod config;
 mod connector;
+mod http;
 mod load;
 mod output;
 mod preflight;

@@ -17,6 +17,7 @@ mod envelope;
 mod existing_tables;
 mod faults;
 mod fence_partitions;
+mod http;
 mod identity;
 mod identity_full;
 mod kafka;

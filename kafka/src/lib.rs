@@ -29,6 +29,7 @@ mod options;
 mod partition;
 mod position;
 mod producer;
+mod published;
 mod sink;
 mod source;
 mod tail;

@@ -21,6 +21,7 @@ use crate::failure::classify;
 use crate::ledger::{Ledger, Part, Waiting, weight};
 use crate::murmur2::partition;
 use crate::options::{Options, made};
+use crate::published::Published;
 
 /// What the producer's thread and the sink share.
 pub(crate) struct Shared {
@@ -30,6 +31,7 @@ pub(crate) struct Shared {
     /// Something has left the queue.
     room: Notify,
     message_bytes: usize,
+    published: Published,
 }
 
 impl Shared {
@@ -81,6 +83,7 @@ impl ProducerContext for Reports {
                 let bytes = weight(message.key(), message.payload());
                 let part = Part::of_opaque(opaque);
                 shared.ledger().acknowledged(part, bytes);
+                shared.published.count(message.topic(), bytes);
                 if matches!(part, Part::End(_)) {
                     fail::fail_point!("kafka-end-acknowledged");
                 }
@@ -114,6 +117,7 @@ impl Producer {
             marker: Notify::new(),
             room: Notify::new(),
             message_bytes: options.message_bytes,
+            published: Published::default(),
         });
         let client = made(options.producer().create_with_context(Reports(shared.clone())))?;
         let client: Arc<ThreadedProducer<Reports>> = Arc::new(client);

@@ -1,6 +1,7 @@
 //! The topics: made explicitly, looked at before they are used. Auto-creation would give them one partition and a week.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use pg::{Error, QualifiedName, Result};
 use pipeline::envelope::Topics;
@@ -26,6 +27,21 @@ impl Admin {
     pub fn new(options: &Options) -> Result<Admin> {
         let client = made(options.admin().create_with_context(Quiet))?;
         Ok(Admin { client: std::sync::Arc::new(client), options: options.clone() })
+    }
+
+    /// Whether a broker answers within `patience`. Asks for one topic, which need not exist: a large cluster has thousands.
+    ///
+    /// # Errors
+    /// None does.
+    pub async fn answers(&self, topic: &str, patience: Duration) -> Result<()> {
+        let (client, topic) = (self.client.clone(), topic.to_owned());
+        let asked = tokio::task::spawn_blocking(move || {
+            client.inner().fetch_metadata(Some(&topic), patience).map(|_| ())
+        });
+        asked
+            .await
+            .map_err(|error| Error::failed("KAFKA", error.to_string()))?
+            .map_err(|error| self.unreachable(&error))
     }
 
     /// Numbers of partitions, of every topic there is.

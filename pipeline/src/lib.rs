@@ -12,6 +12,7 @@ pub mod direct;
 pub mod envelope;
 pub mod facts;
 pub mod finding;
+pub mod metric;
 pub mod report;
 pub mod table;
 

@@ -4,7 +4,7 @@ use clap::Args;
 use pg::Result;
 use writer::control::Mode;
 
-use super::options::{CutoverChoice, Flags, Follow, Overrides, Restore, Selection};
+use super::options::{CutoverChoice, Flags, Follow, Http, Overrides, Restore, Selection};
 use super::{Context, Exit};
 
 /// Move a live database: snapshot, load, catch up, live, cutover.
@@ -20,6 +20,8 @@ pub struct MigrateArgs {
     #[command(flatten)]
     pub follow: Follow,
     #[command(flatten)]
+    pub http: Http,
+    #[command(flatten)]
     pub cutover: CutoverChoice,
 }
 
@@ -28,6 +30,7 @@ impl Overrides for MigrateArgs {
         self.selection.assign(flags);
         self.restore.assign(flags);
         self.follow.assign(flags);
+        self.http.assign(flags);
         self.cutover.assign(flags);
     }
 }

@@ -248,6 +248,21 @@ impl Overrides for Kafka {
 }
 
 #[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Health and metrics")]
+pub struct Http {
+    /// Serve /healthz, /readyz and /metrics there, e.g. 127.0.0.1:9187 or a port alone; an address that others reach needs
+    /// --set http.expose=on [default: nothing listens]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub http: Option<String>,
+}
+
+impl Overrides for Http {
+    fn assign(&self, flags: &mut Flags<'_>) {
+        flags.text("http.listen", "--http", &self.http);
+    }
+}
+
+#[derive(Args, Clone, Debug, Default)]
 pub struct CutoverChoice {
     /// Hand over when `walferry cutover` is called (manual), or as soon as the target has caught up (auto) [default: manual]
     #[arg(long, value_name = "WHEN", value_parser = PossibleValuesParser::new(CutoverMode::WORDS))]

@@ -4,10 +4,12 @@ use clap::Args;
 use clap::builder::PossibleValuesParser;
 use pg::Result;
 
-use super::options::{Flags, Kafka, Overrides};
+use super::options::{Flags, Http, Kafka, Overrides};
 use super::{Context, Exit};
 use crate::config::OnLimit;
+use crate::http;
 use crate::read::{self, Reading};
+use crate::run::topics;
 
 /// Turn the WAL into events: one topic a table, for `walferry write` and for any other consumer.
 ///
@@ -29,6 +31,8 @@ pub struct ReadArgs {
     pub on_limit: Option<String>,
     #[command(flatten)]
     pub kafka: Kafka,
+    #[command(flatten)]
+    pub http: Http,
 }
 
 impl Overrides for ReadArgs {
@@ -38,12 +42,18 @@ impl Overrides for ReadArgs {
         flags.text("limits.max_retained_wal", "--max-retained-wal", &self.max_retained_wal);
         flags.text("limits.on_limit", "--on-limit", &self.on_limit);
         self.kafka.assign(flags);
+        self.http.assign(flags);
         flags.through_kafka("walferry read");
     }
 }
 
 pub async fn run(_args: ReadArgs, context: Context) -> Result<Exit> {
-    let reading = Reading::new(context.settings, context.reporter, context.cancel)?;
+    let mut reading = Reading::new(context.settings, context.reporter, context.cancel)?;
+    let Reading { settings, name, reporter, cancel, .. } = &reading;
+    let health = http::start(&settings.http, "read", name, reporter, cancel).await?;
+    let topic = format!("{}.transaction", settings.kafka_prefix());
+    http::kafka(&health, &topics::options(settings)?, &topic, cancel.clone());
+    reading.health = health;
     read::run(&reading).await?;
     Ok(Exit::Interrupted)
 }

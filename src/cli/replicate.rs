@@ -4,7 +4,7 @@ use clap::Args;
 use pg::Result;
 use writer::control::Mode;
 
-use super::options::{Flags, Follow, Overrides, Restore, Selection};
+use super::options::{Flags, Follow, Http, Overrides, Restore, Selection};
 use super::{Context, Exit};
 
 /// Feed a replica without an end: snapshot, load, catch up, live.
@@ -18,6 +18,8 @@ pub struct ReplicateArgs {
     pub restore: Restore,
     #[command(flatten)]
     pub follow: Follow,
+    #[command(flatten)]
+    pub http: Http,
     /// Keep ordinary writers off the target's tables, as migrate does
     #[arg(long)]
     pub protect: bool,
@@ -28,6 +30,7 @@ impl Overrides for ReplicateArgs {
         self.selection.assign(flags);
         self.restore.assign(flags);
         self.follow.assign(flags);
+        self.http.assign(flags);
         flags.on("run.protect", "--protect", self.protect);
     }
 }

@@ -8,15 +8,24 @@ use writer::control::Mode;
 
 use super::status::State;
 use super::{Context, Exit};
+use crate::config::Via;
+use crate::http;
 use crate::output::{bytes, count, duration};
 use crate::run::{self, Outcome};
 
 pub async fn run(context: Context, mode: Mode) -> Result<Exit> {
-    drive(run::Context::new(context.settings, mode, context.reporter, context.cancel)?).await
+    let command = if mode == Mode::Migrate { "migrate" } else { "replicate" };
+    drive(run::Context::new(context.settings, mode, context.reporter, context.cancel)?, command).await
 }
 
 /// The same for a run that is prepared already.
-pub async fn drive(run: run::Context) -> Result<Exit> {
+pub async fn drive(mut run: run::Context, command: &'static str) -> Result<Exit> {
+    let settings = &run.settings;
+    run.health = http::start(&settings.http, command, &run.name, &run.reporter, &run.cancel).await?;
+    if settings.run.via == Via::Kafka {
+        let topic = format!("{}.transaction", settings.kafka_prefix());
+        http::kafka(&run.health, &run::topics::options(settings)?, &topic, run.cancel.clone());
+    }
     let ended = run::run(&run).await;
     let title = match &ended {
         Ok(Outcome::CutOver) => "cut over: the target is the primary now",

@@ -4,7 +4,7 @@ use clap::Args;
 use pg::Result;
 use writer::control::Mode;
 
-use super::options::{Flags, Kafka, Origins, Overrides, Restore, Selection};
+use super::options::{Flags, Http, Kafka, Origins, Overrides, Restore, Selection};
 use super::{Context, Exit, sequence};
 use crate::run;
 
@@ -22,6 +22,8 @@ pub struct WriteArgs {
     pub origin: Origins,
     #[command(flatten)]
     pub kafka: Kafka,
+    #[command(flatten)]
+    pub http: Http,
     /// Keep ordinary writers off the target's tables, as migrate does
     #[arg(long)]
     pub protect: bool,
@@ -33,6 +35,7 @@ impl Overrides for WriteArgs {
         self.restore.assign(flags);
         self.origin.assign(flags);
         self.kafka.assign(flags);
+        self.http.assign(flags);
         flags.through_kafka("walferry write");
         flags.on("run.protect", "--protect", self.protect);
     }
@@ -40,5 +43,5 @@ impl Overrides for WriteArgs {
 
 pub async fn run(_args: WriteArgs, context: Context) -> Result<Exit> {
     let run = run::Context::new(context.settings, Mode::Replicate, context.reporter, context.cancel)?;
-    sequence::drive(run.writer_alone()).await
+    sequence::drive(run.writer_alone(), "write").await
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::component::component;
 use super::connection::Conninfo;
 use super::value::choice;
-use super::{Jobs, Size};
+use super::{Jobs, Listen, Size};
 
 choice! {
     /// What to do with a table that has no replica identity (only where walferry makes the publication).
@@ -437,6 +437,18 @@ component! {
         /// Longest pause before the same transaction or table is tried again after an error that needs a person.
         /// Default: somebody who has fixed the cause doesn't wait for it.
         pub blocked_max: Duration = "30s",
+    }
+}
+
+component! {
+    /// Health and metrics (`--http`), for `migrate`, `replicate`, `read`, `write` and `outbox run`; docs/monitoring.md has the pages.
+    pub struct HttpSettings in "http." {
+        /// Where to listen: `address:port`, or a port of 127.0.0.1. It serves `/healthz`, `/readyz` and `/metrics`, and changes nothing.
+        /// Default: none; nothing listens.
+        pub listen: Option<Listen> = "",
+        /// Allow an address that other machines reach. The pages need no password and name topics, steps and error codes.
+        /// Default: off; a container whose probes come from outside needs it.
+        pub expose: bool = "off",
     }
 }
 

@@ -22,13 +22,14 @@ mod value;
 pub use component::{Component, Field};
 pub use components::{
     ApplySettings, BinaryMode, CopySettings, CutoverMode, CutoverSettings, CutoverVerify, Databases,
-    DebeziumSettings, DecimalMode, HstoreMode, IndexSettings, IntervalMode, KafkaSettings, KafkaValues,
-    Keyless, LimitSettings, LogFormat, LogSettings, OnLimit, ProgressMode, ReplicaRole, RetrySettings,
-    RunSettings, SchemaSettings, Select, SlotSettings, SynchronousCommit, TimeMode, VerifySettings, Via,
+    DebeziumSettings, DecimalMode, HstoreMode, HttpSettings, IndexSettings, IntervalMode, KafkaSettings,
+    KafkaValues, Keyless, LimitSettings, LogFormat, LogSettings, OnLimit, ProgressMode, ReplicaRole,
+    RetrySettings, RunSettings, SchemaSettings, Select, SlotSettings, SynchronousCommit, TimeMode,
+    VerifySettings, Via,
 };
 pub use layers::{Layers, Origin, Reader};
 pub use nearest::nearest;
 pub use reference::reference;
 pub use settings::{Needs, Settings, components, fields};
 pub(crate) use value::words;
-pub use value::{Jobs, Size, Value, unquote};
+pub use value::{Jobs, Listen, Size, Value, unquote};

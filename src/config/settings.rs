@@ -8,8 +8,8 @@ use super::layers::{Effective, Layers, Origin, Reader};
 use super::value::unquote;
 use super::{
     ApplySettings, Component, CopySettings, CutoverSettings, Databases, DebeziumSettings, Field,
-    IndexSettings, KafkaSettings, LimitSettings, LogSettings, RetrySettings, RunSettings, SchemaSettings,
-    Select, SlotSettings, VerifySettings, Via,
+    HttpSettings, IndexSettings, KafkaSettings, LimitSettings, LogSettings, RetrySettings, RunSettings,
+    SchemaSettings, Select, SlotSettings, VerifySettings, Via,
 };
 
 macro_rules! settings {
@@ -50,6 +50,7 @@ settings! {
     verify: VerifySettings,
     cutover: CutoverSettings,
     retry: RetrySettings,
+    http: HttpSettings,
     log: LogSettings,
 }
 
@@ -68,9 +69,11 @@ pub enum Needs {
     Both,
 }
 
-/// Keys that say where to connect; all others belong to the run and are recorded with it.
-fn is_connection(key: &str) -> bool {
+/// Keys that say where to connect and what to show; all others belong to the run and are recorded with it.
+fn of_the_process(key: &str) -> bool {
     Databases::FIELDS.iter().any(|field| field.key == key)
+        || key.starts_with("log.")
+        || key.starts_with("http.")
 }
 
 impl Settings {
@@ -213,7 +216,7 @@ impl Settings {
     pub fn to_record(&self) -> Json {
         let recorded = self.effective.iter().filter(|effective| match effective.key {
             "source" | "source_admin" | "target_admin" => !effective.text.is_empty(),
-            key => effective.origin != Origin::Default && !is_connection(key) && !key.starts_with("log."),
+            key => effective.origin != Origin::Default && !of_the_process(key),
         });
         Json::Object(
             recorded.map(|e| (e.key.to_owned(), Json::String(e.text.clone()))).collect::<Map<_, _>>(),

@@ -1,5 +1,6 @@
 //! How one value is written: the same text in a file, in the environment and on the command line.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -48,6 +49,17 @@ impl Jobs {
             || std::thread::available_parallelism().map_or(2, |n| n.get()).clamp(2, 8),
             usize::from,
         )
+    }
+}
+
+/// Where to listen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Listen(SocketAddr);
+
+impl Listen {
+    #[must_use]
+    pub fn address(self) -> SocketAddr {
+        self.0
     }
 }
 
@@ -121,6 +133,27 @@ impl Value for Duration {
             }
         }
         format!("{ms}ms")
+    }
+}
+
+impl Value for Listen {
+    const KIND: &'static str = "address:port";
+
+    fn read(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let address = match text.parse::<u16>() {
+            Ok(port) => Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+            Err(_) => text.replacen("localhost:", "127.0.0.1:", 1).parse().ok(),
+        };
+        match address {
+            Some(address) if address.port() > 0 => Ok(Listen(address)),
+            _ => Err("expected an address and a port such as 127.0.0.1:9187 or [::1]:9187, or a port alone"
+                .to_owned()),
+        }
+    }
+
+    fn show(&self) -> String {
+        self.0.to_string()
     }
 }
 

@@ -23,6 +23,7 @@ use pipeline::Reporter;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
+use crate::http::Health;
 use crate::run::context::on_source;
 use crate::run::retry::Backoff;
 
@@ -36,6 +37,8 @@ pub struct Reading {
     pub source: Params,
     pub reporter: Reporter,
     pub cancel: CancellationToken,
+    /// Told how things go.
+    pub health: Health,
 }
 
 impl Reading {
@@ -46,6 +49,7 @@ impl Reading {
             settings,
             reporter,
             cancel,
+            health: Health::default(),
         })
     }
 
@@ -86,6 +90,7 @@ pub async fn run(reading: &Reading) -> Result<()> {
         }
         let Err(error) = result else { continue };
         let Some(pause) = state.backoff.next(&error, state.started) else { return Err(error) };
+        reading.health.stopped(&error);
         reading.reporter.blocked(&error);
         tokio::select! {
             () = reading.cancel.cancelled() => return Ok(()),
@@ -96,6 +101,7 @@ pub async fn run(reading: &Reading) -> Result<()> {
 
 /// Until the stream ends: by an error, by the signal, or because something else is published now.
 async fn attempt(reading: &Reading, state: &mut State) -> Result<()> {
+    reading.health.step("waiting");
     let Some(found) = Found::wait(reading, state).await? else { return Ok(()) };
     let slot = found.announcement.slot.clone();
     match stream::run(reading, found, state).await {

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Found, Reading, State};
 use crate::config::OnLimit;
+use crate::http;
 use crate::run::topics::{ReaderHalf, streamed};
 
 /// How often slot and publications are looked at.
@@ -46,7 +47,9 @@ pub async fn run(reading: &Reading, found: Found, state: &mut State) -> Result<(
         publications,
         warned: false,
     };
-    let mut said = false;
+    reading.health.step("live");
+    let _looking = http::slot(&reading.health, &reading.source, &beside.slot);
+    let (mut said, began) = (false, Instant::now());
     let mut tick = tokio::time::interval(Duration::from_millis(250));
     let mut looked = Instant::now();
     let result = loop {
@@ -57,6 +60,10 @@ pub async fn run(reading: &Reading, found: Found, state: &mut State) -> Result<(
                 _ => Error::new(Class::Connection, "STREAM_ENDED", "the stream has ended"),
             }),
             _ = tick.tick() => {}
+        }
+        // On a source where nothing happens there is nothing to receive.
+        if position.borrow().received > from || began.elapsed() > LOOK {
+            reading.health.flowing();
         }
         if position.borrow().received > from {
             state.backoff.reset();

@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 use writer::control::Mode;
 
 use crate::config::Settings;
+use crate::http::Health;
 
 /// What of a run's stream this process carries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,6 +29,8 @@ pub struct Context {
     pub target_admin: Params,
     pub reporter: Reporter,
     pub cancel: CancellationToken,
+    /// Told how things go; nobody asks unless a command has put another one here.
+    pub health: Health,
 }
 
 impl Context {
@@ -48,6 +51,7 @@ impl Context {
             half: Half::Both,
             reporter,
             cancel,
+            health: Health::default(),
         })
     }
 

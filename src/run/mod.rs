@@ -18,7 +18,7 @@ mod index;
 mod live;
 mod load;
 mod modes;
-mod monitor;
+pub mod monitor;
 mod once;
 mod owner;
 pub mod prepare;
@@ -70,6 +70,7 @@ pub async fn run(context: &Context) -> Result<Outcome> {
             owner.note_error(Some(&StatusError::from(&error))).await;
         }
         let Some(pause) = backoff.next(&error, started) else { return Err(error) };
+        context.health.stopped(&error);
         context.reporter.blocked(&error);
         tokio::select! {
             () = context.cancel.cancelled() => return Ok(Outcome::Interrupted),
@@ -110,6 +111,7 @@ async fn attempt(
         if run.cutover.is_some() {
             return cutover::resume(context, owner, &run).await;
         }
+        context.health.step(run.step.as_str());
         match run.step {
             Step::Preflight | Step::Slot => slot::make(context, owner, &run, &mut snapshot).await?,
             Step::Schema => schema::restore(context, owner, &run, &mut snapshot).await?,

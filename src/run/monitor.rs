@@ -52,16 +52,26 @@ const NOTHING_LEFT: u64 = 1 << 20;
 /// Commit times alone don't tell: a transaction that was applied an hour ago, with nothing after it, is no lag of an hour. So the
 /// positions of earlier looks are kept: what is not applied is younger than the last of them that was reached.
 #[derive(Default)]
-struct Behind {
+pub struct Behind {
     /// Positions of the source that are not reached, and when they were seen.
     seen: VecDeque<(Lsn, Instant)>,
     reached: Option<Instant>,
+    /// Of the look before.
+    last: Option<Lsn>,
 }
 
 /// An hour of looks; what does not fit makes the bound wider, not wrong.
 const KEPT: usize = 3600;
 
 impl Behind {
+    /// `end`: of the source's WAL; `delivered`: what the far end has. Milliseconds; None while unknown.
+    pub fn look(&mut self, end: Lsn, delivered: Lsn) -> Option<u64> {
+        let now = Instant::now();
+        self.saw(end, delivered, now);
+        let caught_up = self.last.replace(end).is_some_and(|before| delivered >= before);
+        if caught_up && end.bytes_since(delivered) < NOTHING_LEFT { Some(0) } else { self.lag_ms(None, now) }
+    }
+
     fn saw(&mut self, source: Lsn, applied: Lsn, now: Instant) {
         if self.seen.len() < KEPT {
             self.seen.push_back((source, now));

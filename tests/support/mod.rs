@@ -9,6 +9,7 @@
 //! Everything lives in one folder per test process and is gone when the process is, however it ends.
 
 pub mod feed;
+pub mod http;
 pub mod kafka;
 pub mod load;
 pub mod options;

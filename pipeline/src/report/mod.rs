@@ -193,6 +193,7 @@ impl Reporter {
     }
 
     pub fn blocked(&self, error: &Error) {
+        metrics::counter!(crate::metric::ERRORS, "code" => error.code().to_owned()).increment(1);
         self.send(Report::Blocked {
             code: error.code().to_owned(),
             message: error.to_string(),

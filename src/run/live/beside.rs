@@ -17,6 +17,7 @@ use writer::control::{Run, Step};
 use super::auto::Auto;
 use super::{ENDED, End, requests};
 use crate::config::OnLimit;
+use crate::http;
 use crate::run::context::{Context, Half, on_target};
 use crate::run::load;
 use crate::run::monitor::{self, Look, Monitor};
@@ -107,6 +108,7 @@ pub(super) async fn run(
                     Ok(look) => look,
                     Err(error) => {
                         tracing::debug!("could not look at the source: {error}");
+                        context.health.stopped(&error);
                         continue;
                     }
                 };
@@ -124,6 +126,12 @@ pub(super) async fn run(
                 }
                 if applied.progress.end_lsn > start || look.caught_up {
                     backoff.reset();
+                    // The reader is another process: without it nothing comes.
+                    if context.half == Half::Both || look.slot_active {
+                        context.health.flowing();
+                    } else {
+                        context.health.stopped(&Error::connection(NO_READER));
+                    }
                     if shown_error {
                         Run::set_error(client, name, None).await?;
                         shown_error = false;
@@ -133,6 +141,7 @@ pub(super) async fn run(
                     step = Step::Live;
                     Run::set_step(client, name, step).await?;
                     context.reporter.step(step.as_str());
+                    context.health.step(step.as_str());
                 }
                 if step >= Step::Live && constraints.due() {
                     constraints = Constraints::Running;
@@ -147,6 +156,7 @@ pub(super) async fn run(
                 let changes = applied.progress.counters.changes();
                 let rate = (changes - last_rate.1) as f64 / last_rate.0.elapsed().as_secs_f64().max(0.001);
                 last_rate = (Instant::now(), changes);
+                http::stream(&look, &applied.progress.counters);
                 context.reporter.live(applied.progress.end_lsn, look.lag_bytes, look.lag_ms, rate);
                 if context.half == Half::Both {
                     limit(context, run, &look, stop).await?;
