@@ -39,6 +39,7 @@ pub use publication::selection;
 use pg::{Error, Result};
 use writer::control::{CutoverState, Run, StatusError, Step};
 
+use owner::Former;
 use retry::Backoff;
 
 /// How a run ended.
@@ -57,10 +58,11 @@ pub enum Outcome {
 /// Of class `Refuse`, `Usage` or `Failed`: trying again would not help.
 pub async fn run(context: &Context) -> Result<Outcome> {
     let mut owner: Option<Owner> = None;
+    let mut former = None;
     let mut backoff = Backoff::new(context.settings.retry.connection_max, context.settings.retry.blocked_max);
     let mut started = false;
     loop {
-        let result = Box::pin(attempt(context, &mut owner, &mut started, &mut backoff)).await;
+        let result = Box::pin(attempt(context, &mut owner, &mut former, &mut started, &mut backoff)).await;
         let error = match result {
             _ if context.cancel.is_cancelled() => return Ok(Outcome::Interrupted),
             Ok(outcome) => return Ok(outcome),
@@ -82,12 +84,13 @@ pub async fn run(context: &Context) -> Result<Outcome> {
 async fn attempt(
     context: &Context,
     slot: &mut Option<Owner>,
+    former: &mut Option<Former>,
     started: &mut bool,
     backoff: &mut Backoff,
 ) -> Result<Outcome> {
     if slot.as_ref().is_none_or(|owner| owner.is_closed()) {
-        let epoch = slot.take().map(|owner| owner.epoch);
-        *slot = Some(Owner::take(context, epoch).await?);
+        *former = slot.take().map(|owner| owner.former()).or(*former);
+        *slot = Some(Owner::take(context, *former).await?);
     }
     let Some(owner) = slot.as_mut() else { return Err(Error::failed("RUN_LOST", "the run has no owner")) };
     let mut snapshot = None;

@@ -15,31 +15,56 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// Holds the run for as long as it lives.
 pub struct Owner {
     session: Session,
+    /// The server's process of the session.
+    backend: i32,
     pub notifications: Option<UnboundedReceiver<Notification>>,
     name: String,
     /// Counts the starts of the run; 0 before its record exists.
     pub epoch: i64,
 }
 
+/// What is left of an owner whose connection was lost.
+#[derive(Clone, Copy, Debug)]
+pub struct Former {
+    epoch: i64,
+    backend: i32,
+}
+
+impl Former {
+    /// Ends the session of before, where it still holds the run's lock.
+    async fn end(self, session: &Session, name: &str) -> Result<()> {
+        if control::holder(session, name).await?.is_some_and(|holder| holder.pid == self.backend) {
+            session.query_one("SELECT pg_catalog.pg_terminate_backend($1)", &[&self.backend]).await?;
+        }
+        Ok(())
+    }
+}
+
 impl Owner {
-    /// Takes the run. `epoch`: of this process, when it had the run before and lost the connection; another process may have taken
-    /// it over since.
-    pub async fn take(context: &Context, epoch: Option<i64>) -> Result<Owner> {
+    /// Takes the run. `before`: what this process had when it lost the connection; another process may have taken the run over since.
+    pub async fn take(context: &Context, before: Option<Former>) -> Result<Owner> {
         let name = &context.name;
         let mut session =
             Session::connect(&context.target, Purpose::TargetControl, &format!("{name} (control)"))
                 .await
                 .map_err(on_target)?;
         let deadline = tokio::time::Instant::now() + PATIENCE;
+        let epoch = before.map(|former| former.epoch);
         while !control::try_lock(&session, name).await? {
+            // The server may not know yet that the connection of before is gone, and keep our own lock from us.
+            if let Some(former) = before {
+                former.end(&session, name).await?;
+            }
             if tokio::time::Instant::now() >= deadline {
                 return Err(owned(&session, name).await?);
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         session.batch_execute("LISTEN walferry").await?;
+        let backend = session.backend_pid();
         let notifications = session.notifications();
-        let mut owner = Owner { session, notifications, name: name.clone(), epoch: epoch.unwrap_or(0) };
+        let mut owner =
+            Owner { session, backend, notifications, name: name.clone(), epoch: epoch.unwrap_or(0) };
         if let Some(run) = Run::read(&owner.session, name).await? {
             match epoch {
                 Some(ours) if ours != 0 && ours != run.epoch => {
@@ -79,6 +104,11 @@ impl Owner {
 
     pub fn client(&mut self) -> &mut Session {
         &mut self.session
+    }
+
+    /// For the next one, when the connection is lost.
+    pub fn former(&self) -> Former {
+        Former { epoch: self.epoch, backend: self.backend }
     }
 
     pub fn is_closed(&self) -> bool {

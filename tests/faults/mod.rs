@@ -7,12 +7,16 @@ mod crash_windows;
 mod cutover;
 mod cutover_requests;
 mod ddl;
+mod disks;
+mod network;
+mod process;
 mod refusals;
 mod restarts;
+mod sessions;
 mod stops;
 
 use crate::support::load::bank;
-use crate::support::oracle::{self, Events};
+use crate::support::oracle::{self, Events, Invariant};
 use crate::support::walferry::Running;
 use crate::support::{Load, Postgres, Walferry};
 
@@ -129,6 +133,21 @@ impl Scene {
         confirmed_within_applied(self).await;
         self.nothing_open().await;
     }
+}
+
+/// Brings a run to live, does something to it, and checks everything.
+pub async fn live_through(scene: &Scene, what: impl AsyncFnOnce(&mut Running)) {
+    let events = Events::record(&scene.source, DB).await;
+    let load = scene.load();
+    let mut running = scene.run().spawn();
+    running.wait_for_step("live").await;
+    let watch = Invariant::watch(&scene.target.uri(DB));
+    what(&mut running).await;
+    load.wait_committed(load.committed() + 50).await;
+    let marker = oracle::marker(&scene.source, DB).await;
+    running.wait_applied(marker).await;
+    watch.expect_held().await;
+    scene.close(running, load, &events).await;
 }
 
 /// The source was never told of more than the target holds.

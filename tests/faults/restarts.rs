@@ -2,25 +2,10 @@
 
 use std::time::Duration;
 
-use super::{DB, Scene};
-use crate::support::oracle::{self, Events, Invariant};
+use super::{DB, Scene, live_through};
+use crate::support::oracle::{self, Events};
 use crate::support::postgres::Stop;
 use crate::support::{Direction, Load, Postgres, Proxy, Walferry};
-
-/// Brings a run to live, does something to it, and checks everything.
-async fn live_through(scene: &Scene, what: impl AsyncFnOnce(&mut crate::support::walferry::Running)) {
-    let events = Events::record(&scene.source, DB).await;
-    let load = scene.load();
-    let mut running = scene.run().spawn();
-    running.wait_for_step("live").await;
-    let watch = Invariant::watch(&scene.target.uri(DB));
-    what(&mut running).await;
-    load.wait_committed(load.committed() + 50).await;
-    let marker = oracle::marker(&scene.source, DB).await;
-    running.wait_applied(marker).await;
-    watch.expect_held().await;
-    scene.close(running, load, &events).await;
-}
 
 #[tokio::test]
 async fn row_15_source_restarts_in_mode_fast_while_copying() {

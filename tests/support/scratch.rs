@@ -29,6 +29,7 @@ done
 for pid in "$1"/pids/*; do
     [ -e "$pid" ] && kill -KILL "$(basename "$pid")" 2>/dev/null
 done
+grep -o " $1/[^ ]* " /proc/mounts | while read -r mounted; do umount -l "$mounted"; done
 [ -n "$WALFERRY_TEST_KEEP" ] && exit
 # A copy of a data folder may still be under way.
 for _ in 1 2 3 4 5; do

@@ -34,6 +34,9 @@ pub struct Walferry {
     command: Vec<String>,
     failpoints: Vec<(String, String)>,
     environment: Vec<(String, String)>,
+    /// A program and its arguments that run the binary.
+    wrapper: Vec<String>,
+    log: Option<PathBuf>,
 }
 
 /// What a finished command left.
@@ -54,6 +57,8 @@ impl Walferry {
             command: Vec::new(),
             failpoints: Vec::new(),
             environment: Vec::new(),
+            wrapper: Vec::new(),
+            log: None,
         }
     }
 
@@ -65,7 +70,7 @@ impl Walferry {
 
     /// A command of this run, without the arguments and failpoints of the one before.
     pub fn command(&self, command: &str) -> Self {
-        Self { command: vec![command.to_owned()], failpoints: Vec::new(), ..self.clone() }
+        Self { command: vec![command.to_owned()], failpoints: Vec::new(), log: None, ..self.clone() }
     }
 
     pub fn arg(mut self, argument: &str) -> Self {
@@ -86,6 +91,18 @@ impl Walferry {
 
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Every command of this run is started by another program: `ip netns exec …`, `prlimit …`, which must replace itself by it.
+    pub fn under(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper = wrapper.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
+    /// Standard error goes to this file.
+    pub fn log_to(mut self, file: &std::path::Path) -> Self {
+        self.log = Some(file.to_owned());
         self
     }
 
@@ -120,7 +137,15 @@ impl Walferry {
     }
 
     fn prepare(&self, folder: &std::path::Path) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_walferry"));
+        const PROGRAM: &str = env!("CARGO_BIN_EXE_walferry");
+        let mut command = match self.wrapper.split_first() {
+            None => Command::new(PROGRAM),
+            Some((wrapper, arguments)) => {
+                let mut command = Command::new(wrapper);
+                command.args(arguments).arg(PROGRAM);
+                command
+            }
+        };
         command.args(&self.command);
         if let Some(name) = &self.name {
             command.args(["--name", name]);

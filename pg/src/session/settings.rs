@@ -64,5 +64,17 @@ pub(crate) fn after_startup(purpose: Purpose, version: ServerVersion) -> String 
 }
 
 /// Lets the server notice that we are gone, so that it gives our locks and slot back. Failure is no reason to give up.
-pub(crate) const SERVER_KEEPALIVE: &str =
-    "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;";
+///
+/// A keepalive does not count while an answer is on its way to us; `tcp_user_timeout` does. Sessions that bring us rows are left without:
+/// we may be held up for longer than it, and then a full window is no sign of death.
+pub(crate) fn server_keepalive(purpose: Purpose, version: ServerVersion) -> String {
+    let mut settings =
+        "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;"
+            .to_owned();
+    let reads_at_once =
+        matches!(purpose, Purpose::TargetControl | Purpose::TargetApply | Purpose::TargetAdmin);
+    if reads_at_once && version.major() >= 12 {
+        settings.push_str("SET tcp_user_timeout = 30000;");
+    }
+    settings
+}

@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::dial::{self, Peer};
 use crate::Result;
 use crate::params::Params;
+use crate::session::Purpose;
 
 /// Asks the server to cancel what it does for one connection. Cheap to clone; outlives the connection.
 #[derive(Clone)]
@@ -28,7 +29,7 @@ impl Canceller {
     pub async fn cancel(&self) -> Result<()> {
         let limit = self.params.connect_timeout.unwrap_or(std::time::Duration::from_secs(10));
         let request = async {
-            let mut stream = dial::dial(&self.params, &self.peer, self.tls).await?.stream;
+            let mut stream = dial::dial(&self.params, &self.peer, self.tls, Purpose::Query).await?.stream;
             let mut message = BytesMut::new();
             frontend::cancel_request(self.backend_pid, self.secret_key, &mut message);
             stream.write_all(&message).await?;

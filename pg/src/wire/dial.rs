@@ -9,6 +9,7 @@ use tokio::net::{TcpSocket, UnixStream};
 
 use super::Stream;
 use crate::params::{Endpoint, Host, Params};
+use crate::session::Purpose;
 use crate::tls::{self, Negotiated};
 use crate::{Class, Error, Result};
 
@@ -72,7 +73,7 @@ pub(super) async fn peers(host: &Host, limit: Option<Duration>) -> Result<Vec<Pe
 }
 
 /// Connects, with TLS if `tls`.
-pub(super) async fn dial(params: &Params, peer: &Peer, tls: bool) -> Result<Dialled> {
+pub(super) async fn dial(params: &Params, peer: &Peer, tls: bool, purpose: Purpose) -> Result<Dialled> {
     let refused = |error: std::io::Error| {
         Error::connection(format!("connection to server at {peer} failed: {error}"))
             .hint("check that the server runs there and listens on that address and port")
@@ -88,7 +89,7 @@ pub(super) async fn dial(params: &Params, peer: &Peer, tls: bool) -> Result<Dial
         Address::Tcp(address) => {
             let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
             let stream = socket.map_err(refused)?.connect(*address).await.map_err(refused)?;
-            set_options(&stream, params).map_err(refused)?;
+            set_options(&stream, params, purpose).map_err(refused)?;
             stream
         }
     };
@@ -106,7 +107,19 @@ pub(super) async fn dial(params: &Params, peer: &Peer, tls: bool) -> Result<Dial
     }
 }
 
-fn set_options(stream: &tokio::net::TcpStream, params: &Params) -> std::io::Result<()> {
+/// How long what was sent may stay unacknowledged by the peer's kernel, where the connection string does not say. Keepalives don't count
+/// while something is on its way, and without this limit the kernel goes on for a quarter of an hour.
+///
+/// A peer that is there and does not read (a backend that waits for a lock) counts as silent too, once its window is full. Only what
+/// sends rows fills one, and that is given longer.
+fn user_timeout(purpose: Purpose) -> Duration {
+    match purpose {
+        Purpose::TargetApply => Duration::from_secs(300),
+        _ => Duration::from_secs(30),
+    }
+}
+
+fn set_options(stream: &tokio::net::TcpStream, params: &Params, purpose: Purpose) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = socket2::SockRef::from(stream);
     if let Some(keepalive) = params.keepalive {
@@ -118,9 +131,7 @@ fn set_options(stream: &tokio::net::TcpStream, params: &Params) -> std::io::Resu
         )?;
     }
     #[cfg(target_os = "linux")]
-    if params.tcp_user_timeout.is_some() {
-        socket.set_tcp_user_timeout(params.tcp_user_timeout)?;
-    }
+    socket.set_tcp_user_timeout(Some(params.tcp_user_timeout.unwrap_or_else(|| user_timeout(purpose))))?;
     Ok(())
 }
 

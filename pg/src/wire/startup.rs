@@ -27,7 +27,7 @@ pub(super) struct Startup<'a> {
 impl Startup<'_> {
     /// Connects to `peer`.
     pub(super) async fn run(&self, peer: &Peer, tls: bool) -> Result<Wire> {
-        let dialled = dial::dial(self.params, peer, tls).await?;
+        let dialled = dial::dial(self.params, peer, tls, self.purpose).await?;
         let mut wire = Wire {
             stream: dialled.stream,
             input: Input::new(),
@@ -133,7 +133,7 @@ impl Wire {
 
     async fn pin_settings(&mut self, purpose: Purpose) -> Result<()> {
         let known = settings::after_startup(purpose, self.version);
-        match self.simple(&format!("{known}{}", settings::SERVER_KEEPALIVE)).await {
+        match self.simple(&format!("{known}{}", settings::server_keepalive(purpose, self.version))).await {
             // A platform without these socket options: do without.
             Err(error) if error.sqlstate().is_some() => self.simple(&known).await.map(drop),
             other => other.map(drop),

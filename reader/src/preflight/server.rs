@@ -88,7 +88,18 @@ async fn settings(
         );
     }
     slots(session, options, &number, facts, findings).await?;
-    if let Some(limit) = number("max_slot_wal_keep_size").filter(|limit| *limit >= 0) {
+    let limit = number("max_slot_wal_keep_size").unwrap_or(-1);
+    if limit < 0 {
+        findings.push(
+            Finding::note(
+                Side::Source,
+                "SLOT_WAL_UNLIMITED",
+                "nothing bounds the WAL that the slot keeps on the source: while the run is stopped, its disk fills",
+            )
+            .detail("a server whose pg_wal is full shuts down; see max_slot_wal_keep_size")
+            .fix("watch the disk, or --max-retained-wal SIZE (with --on-limit drop the slot goes before the disk is full)"),
+        );
+    } else {
         findings.push(
             Finding::warning(
                 Side::Source,

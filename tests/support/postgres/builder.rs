@@ -13,11 +13,13 @@ pub struct Builder {
     settings: Vec<(String, String)>,
     hba: Vec<String>,
     databases: Vec<String>,
+    /// A folder of the data folder that is a file system of its own, and its size.
+    disk: Option<(String, String)>,
 }
 
 impl Builder {
     pub(super) fn new(major: u32) -> Self {
-        Self { major, settings: Vec::new(), hba: Vec::new(), databases: Vec::new() }
+        Self { major, settings: Vec::new(), hba: Vec::new(), databases: Vec::new(), disk: None }
     }
 
     /// A line of postgresql.conf; the last one of a name wins. `ALTER SYSTEM` still overrides it.
@@ -38,6 +40,12 @@ impl Builder {
         self
     }
 
+    /// Gives a folder of the data folder (`base`, `pg_wal`) a file system of its own, of this size (`200m`), which can be filled.
+    pub fn disk(mut self, folder: &str, size: &str) -> Self {
+        self.disk = Some((folder.to_owned(), size.to_owned()));
+        self
+    }
+
     /// A database to be created.
     pub fn database(mut self, name: &str) -> Self {
         self.databases.push(name.to_owned());
@@ -50,6 +58,9 @@ impl Builder {
         let data = folder.join("data");
         let copy = (data.clone(), folder.clone());
         tokio::task::spawn_blocking(move || template::copy(major, &copy.0)).await.expect("the copy ends");
+        if let Some((name, size)) = &self.disk {
+            super::disk::mount(&data.join(name), size);
+        }
         if !self.hba.is_empty() {
             let default = std::fs::read_to_string(data.join("pg_hba.conf")).expect("initdb wrote it");
             let ours =

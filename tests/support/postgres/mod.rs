@@ -12,6 +12,7 @@
 //! `fsync` is off unless asked for: a killed server finds its pages in the kernel's cache all the same.
 
 mod builder;
+mod disk;
 mod process;
 mod session;
 mod standby;
@@ -149,6 +150,7 @@ impl Drop for Postgres {
         if let Some(process) = self.process().take() {
             process.discard();
         }
+        disk::unmount(&self.data_folder());
         scratch::remove(&self.folder);
     }
 }

@@ -38,12 +38,14 @@ impl Running {
     pub(super) fn start(walferry: Walferry) -> Self {
         let folder = Walferry::folder();
         let file = |name: &str| File::create(folder.join(name)).expect("the folder is ours");
-        let child = walferry
-            .prepare(&folder)
-            .stdout(file("stdout"))
-            .stderr(file("stderr"))
-            .spawn()
-            .expect("the binary runs");
+        let log = match &walferry.log {
+            Some(path) => {
+                File::options().append(true).create(true).open(path).expect("the log can be opened")
+            }
+            None => file("stderr"),
+        };
+        let child =
+            walferry.prepare(&folder).stdout(file("stdout")).stderr(log).spawn().expect("the binary runs");
         let id = child.id().expect("it has not been waited for");
         scratch::watch(id);
         Self { walferry, child, id, folder }
@@ -96,11 +98,17 @@ impl Running {
 
     /// Waits until stderr has this text.
     pub async fn wait_for_stderr(&mut self, text: &str) {
+        self.wait_for_stderr_after(0, text).await;
+    }
+
+    /// Waits until stderr has this text behind its first `from` bytes.
+    pub async fn wait_for_stderr_after(&mut self, from: usize, text: &str) {
         let deadline = Instant::now() + PATIENCE;
-        while !self.stderr().contains(text) {
+        let said = |stderr: String| stderr.get(from..).is_some_and(|new| new.contains(text));
+        while !said(self.stderr()) {
             let ended = self.child.try_wait().expect("our child");
             let over = ended.is_some() || Instant::now() > deadline;
-            assert!(!over || self.stderr().contains(text), "{text:?} was not said{}", self.report(None));
+            assert!(!over || said(self.stderr()), "{text:?} was not said{}", self.report(None));
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -129,6 +137,11 @@ impl Running {
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("0");
         let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number of kB");
         kilobytes * 1024
+    }
+
+    /// The process's id.
+    pub fn id(&self) -> u32 {
+        self.id
     }
 
     pub fn is_running(&mut self) -> bool {

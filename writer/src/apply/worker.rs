@@ -125,13 +125,17 @@ impl Applier {
             if options.synchronous_commit { "on" } else { "off" }
         ))
         .await?;
-        let progress = Progress::read(&control, &run)
+        let mut progress = Progress::read(&control, &run)
             .await?
             .ok_or_else(|| Error::refuse("RUN_UNREADABLE", format!("run \"{run}\" has no progress row")))?;
         if progress.epoch != epoch {
             return Err(Error::refuse("OWNED_BY", format!("another process has taken over run \"{run}\""))
                 .hint(format!("see who it is with: walferry status --name {run}")));
         }
+        // What is read here may be a commit that the target has not flushed yet, of this process too, whose connection was lost: this one
+        // is on disk when it returns, and everything before it.
+        progress.seq += 1;
+        progress.append_flushed(&control, &run).await?;
         let skips = Skips::read(&control, &run).await?;
         let (commands, receiver) = mpsc::channel(16);
         let (applied, applied_receiver) =
@@ -147,7 +151,6 @@ impl Applier {
             cutter: Cutter::new(progress.end_lsn),
             progress,
             carrier: CarrierPosition::default(),
-            // The epoch's row was committed with synchronous_commit = on after everything before it.
             unflushed: Unflushed::new(progress.end_lsn),
             open: None,
             hold: None,

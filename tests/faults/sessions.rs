@@ -1,0 +1,231 @@
+//! Single sessions that are ended while the others live: of the copy, of the stream, of somebody else's deadlock.
+
+use std::time::Duration;
+
+use super::{DB, Scene, live_through};
+use crate::support::oracle::{self, Events};
+use crate::support::walferry::Running;
+use crate::support::{Load, Postgres};
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// Tables of which one is read in several ranges, and a target that takes them slowly enough to be met in the middle.
+async fn large() -> Scene {
+    let scene = Scene::new().await;
+    scene
+        .source
+        .sql(
+            DB,
+            "CREATE TABLE wide (id int PRIMARY KEY, v text);
+             INSERT INTO wide SELECT i, repeat(md5(i::text), 40) FROM generate_series(1, 6000) i; ANALYZE wide",
+        )
+        .await;
+    scene
+}
+
+const SMALL_PIECES: [&str; 6] =
+    ["--set", "copy.chunk_bytes_min=1MB", "--set", "copy.chunk_bytes_max=1MB", "--jobs", "1"];
+
+/// Ends the source's sessions of that name, and waits until there was one.
+async fn end(server: &Postgres, what: &str) {
+    let end = format!("SELECT count(pg_terminate_backend(pid)) > 0 FROM pg_stat_activity WHERE {what}");
+    server.wait_until("postgres", &end, SOON).await;
+}
+
+async fn through(scene: &Scene, running: Running, load: Load, events: &Events<'_>) {
+    let mut running = running;
+    running.wait_for_step("live").await;
+    load.wait_committed(load.committed() + 30).await;
+    scene.close(running, load, events).await;
+}
+
+/// How often a snapshot was taken: the slot's own, and each temporary one's.
+fn snapshots(server: &Postgres) -> usize {
+    server.log().matches("CREATE_REPLICATION_SLOT").count()
+        // The statement stands in the line of its own log_replication_commands and in those of its context.
+        - server.log().matches("STATEMENT:  CREATE_REPLICATION_SLOT").count()
+}
+
+/// The connection that made the slot is gone; the keeper, which exported the snapshot again, is not: nothing starts over.
+#[tokio::test]
+async fn row_18_the_replication_connection_ends_while_the_keeper_lives() {
+    let scene = large().await;
+    let events = Events::record(&scene.source, DB).await;
+    let load = scene.load();
+    let mut running =
+        scene.run().args(&SMALL_PIECES).failpoint("copy-piece-before-commit", "3*sleep(700)").spawn();
+    running.wait_for_step("copy").await;
+    let walsenders =
+        "SELECT count(pg_terminate_backend(pid)) >= 0 FROM pg_stat_activity WHERE backend_type = 'walsender'";
+    scene.source.wait_until("postgres", walsenders, SOON).await;
+    let status = running.wait_for_step("live").await;
+    let copied: Vec<_> = status.tables().into_iter().map(|(_, _, at)| at).collect();
+    assert!(
+        copied.iter().all(|at| *at == status.lsn("slot_lsn")),
+        "another snapshot was taken: {:#}",
+        status.0
+    );
+    assert_eq!(snapshots(&scene.source), 1, "{}", scene.source.log());
+    through(&scene, running, load, &events).await;
+}
+
+#[tokio::test]
+async fn row_19_the_keeper_ends_and_only_unfinished_tables_start_over() {
+    let scene = large().await;
+    // Largest first: `wide` is the first, and whole when the keeper ends.
+    let events = Events::record(&scene.source, DB).await;
+    let load = scene.load();
+    let mut running =
+        scene.run().args(&["--jobs", "1"]).failpoint("copy-after-commit", "1*sleep(2500)").spawn();
+    running.wait_for("a table", |status| status.tables().iter().any(|(_, _, at)| at.is_some())).await;
+    end(&scene.source, "application_name = 'walferry (keeper)' AND state = 'idle in transaction'").await;
+    let status = running.wait_for_step("live").await;
+    let slot = status.lsn("slot_lsn");
+    let (first, again): (Vec<_>, Vec<_>) = status.tables().into_iter().partition(|(_, _, at)| *at == slot);
+    assert_eq!(first.len(), 1, "what was copied stays: {first:?}, {again:?}");
+    assert!(again.iter().all(|(_, _, at)| *at > slot), "{again:?}");
+    assert_eq!(snapshots(&scene.source), 2);
+    through(&scene, running, load, &events).await;
+}
+
+#[tokio::test]
+async fn row_20_a_copy_worker_ends_and_only_its_piece_is_done_again() {
+    let scene = large().await;
+    let events = Events::record(&scene.source, DB).await;
+    let load = scene.load();
+    let mut running =
+        scene.run().args(&SMALL_PIECES).failpoint("copy-piece-before-commit", "1*off->1*sleep(1500)").spawn();
+    running.wait_for_step("copy").await;
+    // The second piece is in and not committed: it goes with the session that would have committed it.
+    let piece = "application_name = 'walferry (copy)' AND state = 'idle in transaction' AND query ILIKE 'COPY%wide%'
+                 AND EXISTS (SELECT FROM pg_locks l WHERE l.pid = pg_stat_activity.pid AND l.mode = 'RowExclusiveLock')";
+    end(&scene.target, piece).await;
+    let status = running.wait_for_step("live").await;
+    let slot = status.lsn("slot_lsn");
+    assert!(
+        status.tables().iter().all(|(_, _, at)| *at == slot),
+        "another snapshot was taken: {:#}",
+        status.0
+    );
+    assert_eq!(
+        status.count("copied_rows"),
+        scene_rows(&status),
+        "rows that are counted twice: {:#}",
+        status.0
+    );
+    assert_eq!(snapshots(&scene.source), 1);
+    let written = "SELECT n_tup_ins FROM pg_stat_user_tables WHERE relname = 'wide'";
+    through(&scene, running, load, &events).await;
+    let written: i64 = scene.target.value(DB, written).await;
+    assert!(
+        (6000..9000).contains(&written),
+        "{written} rows written for 6000: more than a piece was done again"
+    );
+}
+
+fn scene_rows(status: &crate::support::walferry::Status) -> u64 {
+    let tables = status.0["tables"].as_array().map(Vec::as_slice).unwrap_or_default();
+    tables.iter().filter_map(|table| table["rows"].as_u64()).sum()
+}
+
+/// The walsender is ended while what was committed last is not on the target's disk yet, and then the target crashes.
+#[tokio::test]
+async fn row_21_the_slot_is_not_ahead_after_a_lost_stream_and_a_crash_of_the_target() {
+    let scene = Scene::with(
+        Postgres::builder(15).database(DB),
+        Postgres::builder(15).database(DB).fsync().setting("wal_writer_delay", "10000"),
+    )
+    .await;
+    live_through(&scene, async |running| {
+        for _ in 0..3 {
+            end(&scene.source, "backend_type = 'walsender' AND application_name = 'walferry'").await;
+            let back = "SELECT count(*) > 0 FROM pg_stat_replication WHERE application_name = 'walferry' AND flush_lsn IS NOT NULL";
+            scene.source.wait_until("postgres", back, SOON).await;
+            scene.target.kill9();
+            let confirmed: String = scene
+                .source
+                .value("postgres", "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = 'walferry'")
+                .await;
+            scene.target.start_again().await;
+            let progress: bool = scene
+                .target
+                .value(DB, &format!("SELECT max(end_lsn) >= '{confirmed}' FROM walferry.progress"))
+                .await;
+            assert!(progress, "the source was told of {confirmed}, which the target has lost");
+            let marker = oracle::marker(&scene.source, DB).await;
+            running.wait_applied(marker).await;
+        }
+    })
+    .await;
+}
+
+/// Somebody on the target locks two rows in the order that the source's transaction does not.
+#[tokio::test]
+async fn row_71_a_deadlock_on_the_target_costs_nothing_but_time() {
+    let scene = Scene::small_with(
+        Postgres::builder(15).database(DB),
+        Postgres::builder(15).database(DB).setting("deadlock_timeout", "300ms"),
+    )
+    .await;
+    let events = Events::record(&scene.source, DB).await;
+    let mut running =
+        scene.run().args(&["--set", "apply.set_threshold=0", "--set", "apply.coalesce=off"]).spawn();
+    running.wait_for_step("live").await;
+    for round in 0..2 {
+        let user = scene.target.connect(DB).await;
+        // As replica: the triggers that keep ordinary writers off are not what this is about. It never gives way itself.
+        user.batch_execute(
+            "SET session_replication_role = replica; SET deadlock_timeout = '1h'; BEGIN; SELECT FROM t WHERE id = 2 FOR UPDATE",
+        )
+        .await
+        .unwrap();
+        scene
+            .source
+            .sql(
+                DB,
+                &format!(
+                    "UPDATE t SET v = 'a{round}' WHERE id = 1; UPDATE t SET v = 'b{round}' WHERE id = 2"
+                ),
+            )
+            .await;
+        let waits = "SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'walferry' AND wait_event_type = 'Lock'";
+        scene.target.wait_until(DB, waits, SOON).await;
+        // Granted as soon as apply has been rolled back.
+        user.batch_execute("SELECT FROM t WHERE id = 1 FOR UPDATE; COMMIT").await.unwrap();
+        running.wait_applied(oracle::marker(&scene.source, DB).await).await;
+    }
+    assert!(scene.target.log().contains("deadlock detected"), "the test made no deadlock");
+    let status = running.wait_for("no error", |status| status.0["error"].is_null()).await;
+    oracle::expect_same(&scene.source.uri(DB), &scene.target.uri(DB)).await;
+    events.expect_applied(&status).await;
+    assert_eq!((status.count("missing"), status.count("overwritten"), status.count("skipped")), (0, 0, 0));
+}
+
+/// A trigger that always fires finds what PostgreSQL calls a serialization failure, twice.
+#[tokio::test]
+async fn row_71_a_serialization_failure_on_the_target_is_tried_again() {
+    let scene = Scene::small().await;
+    let events = Events::record(&scene.source, DB).await;
+    let mut running = scene.run().spawn();
+    running.wait_for_step("live").await;
+    scene
+        .target
+        .sql(
+            DB,
+            "CREATE SEQUENCE tries; CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 IF nextval('public.tries') <= 2 THEN RAISE 'could not serialize access' USING ERRCODE = '40001'; END IF;
+                 RETURN NEW; END $$;
+             CREATE TRIGGER fail BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION fail();
+             ALTER TABLE t ENABLE ALWAYS TRIGGER fail",
+        )
+        .await;
+    scene
+        .source
+        .sql(DB, "INSERT INTO t VALUES (100, 1, 'x'), (101, 2, 'y'); UPDATE t SET v = 'z' WHERE id = 1")
+        .await;
+    let status = running.wait_applied(oracle::marker(&scene.source, DB).await).await;
+    oracle::expect_same(&scene.source.uri(DB), &scene.target.uri(DB)).await;
+    events.expect_applied(&status).await;
+    let tries: i64 = scene.target.value(DB, "SELECT last_value FROM tries").await;
+    assert!(tries >= 4, "the whole transaction was to be tried again, {tries} inserts");
+}
