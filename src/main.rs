@@ -6,6 +6,7 @@
 //! http/     health and metrics, for those who ask
 //! config/   typed settings out of command line, environment, file, and what the run has recorded
 //! output/   results on stdout; progress, warnings and errors on stderr
+//! outbox/   committed events to Kafka, without a target
 //! run/      the fixed sequence of migrate, replicate, write and copy
 //! read/     the reader as a service of its own, with Kafka behind it
 //! ```
@@ -16,6 +17,7 @@ mod config;
 mod connector;
 mod http;
 mod load;
+mod outbox;
 mod output;
 mod preflight;
 mod read;

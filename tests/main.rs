@@ -24,6 +24,7 @@ mod kafka;
 mod key_changes;
 mod key_equality;
 mod odd_names;
+mod outbox;
 mod partitions;
 mod preflight;
 mod privileges;

@@ -54,6 +54,8 @@ struct Entry {
     outstanding: u64,
     acknowledged: bool,
     idle: bool,
+    /// No END follows: it is acknowledged when its events are.
+    bare: bool,
 }
 
 /// Names an entry in delivery reports.
@@ -174,6 +176,16 @@ impl Ledger {
         }
     }
 
+    /// The transaction's COMMIT has come and no marker follows it.
+    pub fn finish(&mut self, number: usize, end_lsn: Lsn) {
+        if let Some(entry) = self.entry(number) {
+            entry.end_lsn = Some(end_lsn);
+            entry.bare = true;
+            entry.acknowledged = entry.outstanding == 0;
+        }
+        self.settle();
+    }
+
     /// The next marker that may be sent now.
     pub fn next_marker(&mut self) -> Option<(Part, Waiting)> {
         self.marking = self.marking.max(self.first);
@@ -198,6 +210,10 @@ impl Ledger {
             Part::Event(number) => {
                 let Some(entry) = self.entry(number) else { return true };
                 entry.outstanding -= 1;
+                if entry.bare && entry.outstanding == 0 {
+                    entry.acknowledged = true;
+                    self.settle();
+                }
                 true
             }
             Part::End(number) => {
@@ -301,6 +317,25 @@ mod tests {
         assert_eq!(durable.borrow().flushed, Lsn::ZERO);
         ledger.acknowledged(Part::End(one), 0);
         assert_eq!(durable.borrow().flushed, Lsn::new(17));
+    }
+
+    #[test]
+    fn without_markers_a_transaction_counts_when_its_events_and_all_before_it_are_there() {
+        let (mut ledger, durable) = ledger();
+        let (one, two) = (ledger.open(), ledger.open());
+        (0..2).for_each(|_| ledger.sent(one, 300));
+        ledger.sent(two, 300);
+        ledger.acknowledged(Part::Event(one), 300);
+        ledger.finish(one, Lsn::new(10));
+        ledger.acknowledged(Part::Event(two), 300);
+        ledger.finish(two, Lsn::new(20));
+        let empty = ledger.open();
+        ledger.finish(empty, Lsn::new(30));
+        assert_eq!(durable.borrow().flushed, Lsn::ZERO);
+        assert!(sent(&mut ledger).is_empty());
+        ledger.acknowledged(Part::Event(one), 300);
+        assert_eq!(durable.borrow().flushed, Lsn::new(30));
+        assert!(ledger.is_empty());
     }
 
     #[test]

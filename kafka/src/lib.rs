@@ -26,6 +26,7 @@ mod ledger;
 mod merge;
 mod murmur2;
 mod options;
+pub mod outbox;
 mod partition;
 mod position;
 mod producer;

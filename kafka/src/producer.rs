@@ -6,6 +6,7 @@ use std::time::Duration;
 use pg::{Error, Result};
 use pipeline::Durable;
 use pipeline::envelope::Message as Envelope;
+use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -111,15 +112,24 @@ pub struct Producer {
 
 impl Producer {
     pub(crate) fn start(options: &Options, start: Durable) -> Result<(Producer, watch::Receiver<Durable>)> {
+        Producer::start_with(&options.producer(), options.message_bytes, start)
+    }
+
+    /// With a client of the caller's own settings.
+    pub(crate) fn start_with(
+        config: &ClientConfig,
+        message_bytes: usize,
+        start: Durable,
+    ) -> Result<(Producer, watch::Receiver<Durable>)> {
         let (sender, durable) = watch::channel(start);
         let shared = Arc::new(Shared {
             ledger: Mutex::new(Ledger::new(sender)),
             marker: Notify::new(),
             room: Notify::new(),
-            message_bytes: options.message_bytes,
+            message_bytes,
             published: Published::default(),
         });
-        let client = made(options.producer().create_with_context(Reports(shared.clone())))?;
+        let client = made(config.create_with_context(Reports(shared.clone())))?;
         let client: Arc<ThreadedProducer<Reports>> = Arc::new(client);
         let stop = CancellationToken::new();
         tokio::spawn(mark(client.clone(), shared.clone(), stop.clone()));
@@ -153,6 +163,17 @@ impl Producer {
 }
 
 const SETTLE: Duration = Duration::from_secs(5);
+
+/// A message that says itself where and when it belongs.
+pub(crate) struct Outgoing<'a> {
+    pub topic: &'a str,
+    pub partition: i32,
+    pub key: Option<&'a [u8]>,
+    pub value: Option<&'a [u8]>,
+    pub headers: &'a [(String, Option<Vec<u8>>)],
+    /// Milliseconds since 1970.
+    pub timestamp: i64,
+}
 
 /// For whoever sends.
 #[derive(Clone)]
@@ -206,6 +227,25 @@ impl Handle {
                 if error.code() == "KAFKA_MESSAGE_TOO_LARGE" { self.shared.too_large(error) } else { error }
             },
         )
+    }
+
+    /// Hands a message with a partition and a time of its own to the producer.
+    pub(crate) fn record(&self, entry: usize, record: &Outgoing<'_>) -> Result<()> {
+        self.shared.ledger().sent(entry, weight(record.key, record.value));
+        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
+        for (name, value) in record.headers {
+            headers = headers.insert(Header { key: name, value: value.as_deref() });
+        }
+        let mut base: BaseRecord<'_, [u8], [u8], usize> =
+            BaseRecord::with_opaque_to(record.topic, Part::Event(entry).to_opaque())
+                .partition(record.partition)
+                .timestamp(record.timestamp)
+                .headers(headers);
+        base.key = record.key;
+        base.payload = record.value;
+        self.client
+            .send(base)
+            .map_err(|(error, _)| classify(&error, &format!("writing to topic \"{}\"", record.topic)))
     }
 
     /// Markers may be due.

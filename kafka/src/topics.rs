@@ -17,8 +17,8 @@ const LONGEST: usize = 249;
 /// Makes topics and looks at them.
 #[derive(Clone)]
 pub struct Admin {
-    client: std::sync::Arc<AdminClient<Quiet>>,
-    options: Options,
+    pub(crate) client: std::sync::Arc<AdminClient<Quiet>>,
+    pub(crate) options: Options,
 }
 
 impl Admin {
@@ -62,7 +62,7 @@ impl Admin {
         Ok(topics)
     }
 
-    fn unreachable(&self, error: &rdkafka::error::KafkaError) -> Error {
+    pub(crate) fn unreachable(&self, error: &rdkafka::error::KafkaError) -> Error {
         let error = classify(error, "asking the brokers");
         if error.class() != pg::Class::Connection {
             return error;

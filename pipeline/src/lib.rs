@@ -13,6 +13,7 @@ pub mod envelope;
 pub mod facts;
 pub mod finding;
 pub mod metric;
+pub mod outbox;
 pub mod report;
 pub mod table;
 

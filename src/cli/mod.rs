@@ -16,6 +16,7 @@ mod cutover;
 mod exit;
 mod migrate;
 mod options;
+mod outbox;
 mod read;
 mod refresh;
 mod replicate;
@@ -77,6 +78,7 @@ enum Command {
     Skip(skip::SkipArgs),
     Verify(verify::VerifyArgs),
     Clean(clean::CleanArgs),
+    Outbox(outbox::OutboxArgs),
     Config(config::ConfigArgs),
 }
 
@@ -95,6 +97,7 @@ impl Command {
             Command::Skip(args) => args,
             Command::Verify(args) => args,
             Command::Clean(args) => args,
+            Command::Outbox(args) => args,
             Command::Config(args) => args,
         }
     }
@@ -108,6 +111,7 @@ impl Command {
             | Command::Write(_) => Needs::Both,
             Command::Read(_) => Needs::Source,
             Command::Config(_) => Needs::Nothing,
+            Command::Outbox(_) => Needs::Source,
             _ => Needs::Target,
         }
     }
@@ -140,6 +144,7 @@ impl Command {
             Command::Skip(args) => Box::pin(skip::run(args, context)).await,
             Command::Verify(args) => Box::pin(verify::run(args, context)).await,
             Command::Clean(args) => Box::pin(clean::run(args, context)).await,
+            Command::Outbox(args) => Box::pin(outbox::run(args, context)).await,
             Command::Config(args) => config::run(args, &context),
         }
     }

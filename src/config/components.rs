@@ -44,6 +44,40 @@ choice! {
 }
 
 choice! {
+    /// How a key or a value becomes bytes (Kafka Connect's JsonConverter, StringConverter, ByteArrayConverter).
+    pub enum Converter {
+        Json = "json",
+        String = "string",
+        Bytes = "bytes",
+    }
+}
+
+choice! {
+    /// What an UPDATE of an outbox row does.
+    pub enum InvalidOperation {
+        Warn = "warn",
+        Error = "error",
+        Fatal = "fatal",
+    }
+}
+
+choice! {
+    /// What becomes of a column that is to be placed and is not there.
+    pub enum MissingField {
+        Error = "error",
+        Ignore = "ignore",
+    }
+}
+
+choice! {
+    /// What becomes of members of an expanded payload that are null.
+    pub enum PayloadNulls {
+        Ignore = "ignore",
+        OptionalBytes = "optional_bytes",
+    }
+}
+
+choice! {
     /// What happens when the slot retains more WAL than allowed.
     pub enum OnLimit {
         Warn = "warn",
@@ -425,6 +459,88 @@ component! {
         /// Stands for a value that was not sent, because an update has not changed it and it is stored apart (TOAST).
         /// Default: Debezium's.
         pub unavailable as "unavailable.value.placeholder": String = "__debezium_unavailable_value",
+    }
+}
+
+component! {
+    /// `outbox run`: committed events to their topics. How events look is set by `table.*` and `route.*`, Debezium's own names.
+    pub struct OutboxSettings in "outbox." {
+        /// Outbox tables, `schema.name` each.
+        /// Default: `public.outbox`, where there is one.
+        pub table: Vec<String> = "",
+        /// Prefixes of logical messages (`pg_logical_emit_message`) that are events; source 14 and later.
+        /// Default: `outbox`, which is what `walferry.emit` uses.
+        pub messages: Vec<String> = "outbox",
+        /// Topic of a logical message; `${prefix}` is the message's prefix, `${routedByValue}` its `aggregate_type`.
+        /// Default: both, so that services that share a broker don't share topics by accident.
+        pub message_topic: String = "${prefix}.${routedByValue}",
+        /// How the key becomes bytes: `string` is the text itself, `json` a JSON value.
+        /// Default: string. A connector file without `key.converter` means json, as Kafka Connect does.
+        pub key_converter: Converter = "string",
+        /// How the value becomes bytes: `json` writes a payload of JSON as a JSON string unless `table.expand.json.payload` is on; `string`
+        /// is the payload's text; `bytes` those of a bytea.
+        /// Default: json, as Kafka Connect's.
+        pub value_converter: Converter = "json",
+        /// Make a topic that an event needs and that is not there, with `kafka.partitions` and `kafka.retention`.
+        /// Default: on. Off: the stream waits for the topic.
+        pub create_topics: bool = "on",
+    }
+}
+
+component! {
+    /// The columns of an outbox table (Debezium's event router).
+    pub struct EventTable titled "Outbox tables" {
+        /// Column with the event's id: header `id`.
+        /// Default: id.
+        pub event_id as "table.field.event.id": String = "id",
+        /// Column with the message key.
+        /// Default: aggregateid, or `aggregate_id` where the table has that.
+        pub event_key as "table.field.event.key": String = "aggregateid",
+        /// Column with the event's type; it goes where `table.fields.additional.placement` puts it.
+        /// Default: type, or `event_type` where the table has that.
+        pub event_type as "table.field.event.type": String = "type",
+        /// Column with the payload: the value.
+        /// Default: payload.
+        pub event_payload as "table.field.event.payload": String = "payload",
+        /// Column with the message's time, timestamp or timestamptz.
+        /// Default: none; the time of the commit.
+        pub event_timestamp as "table.field.event.timestamp": Option<String> = "",
+        /// Column with the version of the payload's schema, an integer: header `walferry.schema.version`.
+        /// Default: none.
+        pub schema_version as "table.field.event.schema.version": Option<String> = "",
+        /// More columns: `column:header[:alias]`, `column:envelope[:alias]` (the value becomes `{"payload":…,"alias":…}`), `column:partition`.
+        /// Default: none.
+        pub placement as "table.fields.additional.placement": Vec<String> = "",
+        /// A column of that list that the table does not have: `error` refuses, `ignore` leaves it out.
+        /// Default: error.
+        pub additional_missing as "table.field.additional.missing": MissingField = "error",
+        /// The payload as JSON, not as a string of JSON: any JSON, arrays and scalars too. What is no JSON is dead-lettered.
+        /// Default: off, Debezium's.
+        pub expand as "table.expand.json.payload": bool = "off",
+        /// Members of an expanded payload that are null: `ignore` leaves them out, `optional_bytes` keeps them.
+        /// Default: ignore, Debezium's.
+        pub payload_nulls as "table.json.payload.null.behavior": PayloadNulls = "ignore",
+        /// An UPDATE of an outbox row, which is no event: `warn`, `error` (logged as one), or `fatal` (ends the run).
+        /// Default: warn.
+        pub invalid_operation as "table.op.invalid.behavior": InvalidOperation = "warn",
+    }
+}
+
+component! {
+    /// From an outbox row to its topic (Debezium's event router).
+    pub struct EventRoute titled "Outbox routes" {
+        /// Column that chooses the topic.
+        /// Default: aggregatetype, or `aggregate_type` where the table has that.
+        pub by_field as "route.by.field": String = "aggregatetype",
+        /// Regular expression, as Java writes it, for all of the column's value. A value that it does not match is the topic itself.
+        /// Default: everything, under the name `routedByValue`.
+        pub topic_regex as "route.topic.regex": String = "(?<routedByValue>.*)",
+        /// The topic; `${name}` and `$1` are groups of the expression.
+        /// Default: `outbox.event.` and the value.
+        pub topic_replacement as "route.topic.replacement": String = "outbox.event.${routedByValue}",
+        /// A NULL or empty payload makes a message without a value (a tombstone); otherwise NULL is JSON's null.
+        /// Default: off, Debezium's.
+        pub tombstone as "route.tombstone.on.empty.payload": bool = "off",
     }
 }
 

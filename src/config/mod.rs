@@ -21,9 +21,10 @@ mod value;
 
 pub use component::{Component, Field};
 pub use components::{
-    ApplySettings, BinaryMode, CopySettings, CutoverMode, CutoverSettings, CutoverVerify, Databases,
-    DebeziumSettings, DecimalMode, HstoreMode, HttpSettings, IndexSettings, IntervalMode, KafkaSettings,
-    KafkaValues, Keyless, LimitSettings, LogFormat, LogSettings, OnLimit, ProgressMode, ReplicaRole,
+    ApplySettings, BinaryMode, Converter, CopySettings, CutoverMode, CutoverSettings, CutoverVerify,
+    Databases, DebeziumSettings, DecimalMode, EventRoute, EventTable, HstoreMode, HttpSettings,
+    IndexSettings, IntervalMode, InvalidOperation, KafkaSettings, KafkaValues, Keyless, LimitSettings,
+    LogFormat, LogSettings, MissingField, OnLimit, OutboxSettings, PayloadNulls, ProgressMode, ReplicaRole,
     RetrySettings, RunSettings, SchemaSettings, Select, SlotSettings, SynchronousCommit, TimeMode,
     VerifySettings, Via,
 };

@@ -7,9 +7,9 @@ use super::connection::{Conninfo, PasswordSource};
 use super::layers::{Effective, Layers, Origin, Reader};
 use super::value::unquote;
 use super::{
-    ApplySettings, Component, CopySettings, CutoverSettings, Databases, DebeziumSettings, Field,
-    HttpSettings, IndexSettings, KafkaSettings, LimitSettings, LogSettings, RetrySettings, RunSettings,
-    SchemaSettings, Select, SlotSettings, VerifySettings, Via,
+    ApplySettings, Component, CopySettings, CutoverSettings, Databases, DebeziumSettings, EventRoute,
+    EventTable, Field, HttpSettings, IndexSettings, KafkaSettings, LimitSettings, LogSettings,
+    OutboxSettings, RetrySettings, RunSettings, SchemaSettings, Select, SlotSettings, VerifySettings, Via,
 };
 
 macro_rules! settings {
@@ -46,6 +46,9 @@ settings! {
     apply: ApplySettings,
     kafka: KafkaSettings,
     debezium: DebeziumSettings,
+    outbox: OutboxSettings,
+    event_table: EventTable,
+    event_route: EventRoute,
     limits: LimitSettings,
     verify: VerifySettings,
     cutover: CutoverSettings,
@@ -131,7 +134,10 @@ impl Settings {
         }
         let given =
             |key: &str| self.effective.iter().any(|e| e.key == key && matches!(e.origin, Origin::Flag(_)));
-        if self.run.via == Via::Direct && (given("kafka.brokers") || given("kafka.prefix")) {
+        if needs != Needs::Source
+            && self.run.via == Via::Direct
+            && (given("kafka.brokers") || given("kafka.prefix"))
+        {
             problems.push("--brokers and --prefix need --via kafka".to_owned());
         }
         if !(1..=10_000).contains(&self.kafka.partitions) {

@@ -17,7 +17,7 @@ pub mod hold;
 mod index;
 mod live;
 mod load;
-mod modes;
+pub mod modes;
 pub mod monitor;
 mod once;
 mod owner;

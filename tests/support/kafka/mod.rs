@@ -18,7 +18,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::{BorrowedMessage, Message};
+use rdkafka::message::{BorrowedMessage, Header, Headers, Message};
 use tokio::sync::OnceCell;
 
 use super::postgres::free_port;
@@ -40,6 +40,9 @@ pub struct Record {
     pub partition: i32,
     pub key: Option<Vec<u8>>,
     pub value: Option<Vec<u8>>,
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+    /// Milliseconds since 1970.
+    pub timestamp: Option<i64>,
 }
 
 impl Record {
@@ -48,7 +51,19 @@ impl Record {
             partition: message.partition(),
             key: message.key().map(<[u8]>::to_vec),
             value: message.payload().map(<[u8]>::to_vec),
+            headers: message.headers().map_or_else(Vec::new, |headers| {
+                let header =
+                    |header: Header<'_, &[u8]>| (header.key.to_owned(), header.value.map(<[u8]>::to_vec));
+                headers.iter().map(header).collect()
+            }),
+            timestamp: message.timestamp().to_millis(),
         }
+    }
+
+    /// A header as text; None: there is none, or it has no value.
+    pub fn header(&self, name: &str) -> Option<String> {
+        let (_, value) = self.headers.iter().find(|(found, _)| found == name)?;
+        value.as_ref().map(|value| String::from_utf8(value.clone()).expect("the header is text"))
     }
 
     pub fn json(&self) -> serde_json::Value {

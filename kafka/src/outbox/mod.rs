@@ -1,0 +1,24 @@
+//! Outbox events on their way: committed rows and messages in, each to its topic, what can't be delivered to the dead-letter topic.
+//!
+//! ```text
+//! stream ─► OutboxSink ─► Router ─► topic of the event ─┐
+//!                            └────► <prefix>.dlq ───────┴─► acknowledged by Kafka ─► slot
+//! ```
+//!
+//! # Invariants
+//!
+//! 1. **The slot moves by acknowledgement.** A transaction counts when Kafka has every one of its messages, dead letters included, and all
+//!    transactions before it.
+//! 2. **Order**: one idempotent producer, and messages are handed to it in commit order, so a partition has them in that order.
+//! 3. **Only what is wrong with the event goes to the dead letters.** Whatever Kafka refuses for a reason that somebody can remove (down, not
+//!    allowed, a topic that may not be made) ends the stream, and the event comes again.
+
+mod counters;
+mod letter;
+mod sink;
+mod topics;
+
+pub use counters::{Counters, TopicCount};
+pub use letter::{ERROR, ID, PREFIX, ROW, STAGE, TABLE};
+pub use sink::{OutboxOptions, OutboxSink};
+pub use topics::TopicSettings;

@@ -1,0 +1,52 @@
+//! `walferry outbox run`.
+
+use clap::Args;
+use pg::Result;
+
+use crate::cli::options::{Flags, Kafka, Overrides};
+use crate::cli::{Context, Exit};
+use crate::outbox;
+use crate::output::count;
+
+/// Route committed events to their topics, until a signal comes.
+///
+/// Needs the source and the brokers, no target. The slot and the publication are made at the first start, named like the run; every
+/// other start goes on from the slot's confirmed position. An event that can't be delivered goes to topic <prefix>.dlq.
+#[derive(Args, Clone, Debug)]
+pub struct RunArgs {
+    /// Existing publications that have the outbox table [default: walferry makes one, named like the run]
+    #[arg(long, value_name = "NAME[,NAME…]")]
+    pub publication: Vec<String>,
+    /// Replication slot; one that exists is taken up where it is confirmed [default: named like the run]
+    #[arg(long, value_name = "NAME")]
+    pub slot: Option<String>,
+    #[command(flatten)]
+    pub kafka: Kafka,
+}
+
+impl Overrides for RunArgs {
+    fn assign(&self, flags: &mut Flags<'_>) {
+        flags.list("run.publication", "--publication", &self.publication);
+        flags.text("run.slot", "--slot", &self.slot);
+        self.kafka.assign(flags);
+    }
+}
+
+pub async fn run(_args: RunArgs, context: Context) -> Result<Exit> {
+    let run = outbox::Context::new(context.settings, context.reporter, context.cancel)?;
+    outbox::plan::options(&run.settings)?;
+    crate::run::topics::options(&run.settings)?;
+    outbox::run(&run).await?;
+    let mut lines: Vec<(String, String)> = run
+        .counters
+        .topics()
+        .into_iter()
+        .map(|(topic, sent)| (topic, format!("{} events", count(sent.events))))
+        .collect();
+    let dead = run.counters.dead_letters.load(std::sync::atomic::Ordering::Relaxed);
+    if dead > 0 {
+        lines.push((run.dead_letters(), format!("{} dead letters", count(dead))));
+    }
+    run.reporter.summary("stopped; the same command goes on from here", lines);
+    Ok(Exit::Interrupted)
+}

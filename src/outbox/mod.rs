@@ -1,0 +1,102 @@
+//! `walferry outbox`: committed events to Kafka, straight from the source, without a target.
+//!
+//! ```text
+//! plan ─► publication ─► slot (and its record) ─► stream: slot ─► router ─► Kafka ─► slot
+//! plan.rs  publication.rs  slot.rs  record.rs      stream.rs
+//! ```
+//!
+//! Where a run stands is the slot's confirmed position and nothing else: a restart goes on from there. What Kafka has of a transaction that
+//! is not confirmed is sent again, with the same ids and positions.
+
+mod connect;
+pub mod plan;
+mod publication;
+pub mod record;
+mod slot;
+mod stream;
+
+use std::sync::Arc;
+
+use kafka::outbox::Counters;
+use pg::{Params, Result};
+use pipeline::Reporter;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Settings;
+use crate::run::retry::Backoff;
+
+pub use connect::{connect, lock};
+
+/// What every step needs.
+pub struct Context {
+    pub settings: Settings,
+    pub name: String,
+    pub slot: String,
+    pub source: Params,
+    pub admin: Params,
+    pub reporter: Reporter,
+    pub cancel: CancellationToken,
+    pub counters: Arc<Counters>,
+    /// Smallest message limit of any topic seen, over all streams of the process.
+    pub smallest: Arc<std::sync::atomic::AtomicUsize>,
+}
+
+impl Context {
+    pub fn new(settings: Settings, reporter: Reporter, cancel: CancellationToken) -> Result<Context> {
+        Ok(Context {
+            name: settings.name().to_owned(),
+            slot: settings.slot_name().to_owned(),
+            source: settings.source()?,
+            admin: settings.source_admin()?,
+            settings,
+            reporter,
+            cancel,
+            counters: Arc::new(Counters::default()),
+            smallest: Arc::new(usize::MAX.into()),
+        })
+    }
+
+    /// Where dead letters go.
+    pub fn dead_letters(&self) -> String {
+        dead_letters(&self.settings)
+    }
+}
+
+/// The dead-letter topic.
+pub fn dead_letters(settings: &Settings) -> String {
+    pipeline::envelope::mangle(&format!("{}.dlq", settings.kafka_prefix()))
+}
+
+/// Routes until cancelled. Errors that pass, or that somebody has to cure, are tried again meanwhile.
+///
+/// # Errors
+/// Trying again would not help.
+pub async fn run(context: &Context) -> Result<()> {
+    let retry = &context.settings.retry;
+    let mut backoff = Backoff::new(retry.connection_max, retry.blocked_max);
+    let mut started = false;
+    loop {
+        let result = Box::pin(attempt(context, &mut started, &mut backoff)).await;
+        let error = match result {
+            _ if context.cancel.is_cancelled() => return Ok(()),
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        let Some(pause) = backoff.next(&error, started) else { return Err(error) };
+        context.reporter.blocked(&error);
+        tokio::select! {
+            () = context.cancel.cancelled() => return Ok(()),
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+async fn attempt(context: &Context, started: &mut bool, backoff: &mut Backoff) -> Result<()> {
+    let session = connect(&context.source, &context.name, "control").await?;
+    lock(&session, &context.slot).await?;
+    let mut plan = plan::look(&context.settings, &session, *started).await?;
+    plan.say(context);
+    publication::ensure(context, &session, &mut plan).await?;
+    let start = slot::ensure(context, &session, &plan, started).await?;
+    stream::run(context, &session, plan, start, backoff).await
+}

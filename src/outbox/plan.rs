@@ -1,0 +1,266 @@
+//! What is routed: the outbox tables as the source has them, the options that fit them, the prefixes of messages.
+
+use std::collections::HashMap;
+
+use pg::{Error, QualifiedName, Result, Session};
+use pipeline::envelope::{self, TableTypes, Values};
+use pipeline::outbox::{self, Format, Nulls, Options, Placement, Route, Router};
+use reader::catalog;
+
+use super::Context;
+use crate::config::{Converter, InvalidOperation, KafkaValues, MissingField, Origin, PayloadNulls, Settings};
+
+/// The table that is looked for when none is named.
+const DEFAULT_TABLE: &str = "public.outbox";
+/// pgoutput passes logical messages from this version on.
+pub const MESSAGES_SINCE: u32 = 14;
+
+/// One outbox table.
+#[derive(Clone, Debug)]
+pub struct Table {
+    pub name: QualifiedName,
+    pub oid: u32,
+    pub partitioned: bool,
+    /// Updates and deletes can be published.
+    pub identity: bool,
+    pub types: TableTypes,
+    pub options: Options,
+}
+
+/// What a run routes.
+pub struct Plan {
+    pub tables: Vec<Table>,
+    pub prefixes: Vec<String>,
+    pub publications: Vec<String>,
+    /// The publication is the run's own to make.
+    pub own_publication: bool,
+    base: Options,
+}
+
+impl Plan {
+    pub fn routers(&self) -> (HashMap<QualifiedName, Router>, Router) {
+        let tables = self
+            .tables
+            .iter()
+            .map(|table| (table.name.clone(), Router::new(table.options.clone(), Some(table.types.clone()))));
+        (tables.collect(), Router::new(self.base.clone(), None))
+    }
+
+    pub fn say(&self, context: &Context) {
+        let tables = self.tables.iter().map(|table| {
+            let options = &table.options;
+            format!(
+                "table {}: key {}, payload {}, topic by {}",
+                table.name, options.key, options.payload, options.route_by
+            )
+        });
+        let messages = (!self.prefixes.is_empty())
+            .then(|| format!("logical messages with prefix {}", self.prefixes.join(", ")));
+        let what: Vec<String> = tables.chain(messages).collect();
+        context.reporter.note(format!("routes {}", what.join("; ")));
+    }
+}
+
+/// The options, without a look at any table.
+///
+/// # Errors
+/// Class `Usage`: all that doesn't fit together.
+pub fn options(settings: &Settings) -> Result<Options> {
+    let (table, route, outbox) = (&settings.event_table, &settings.event_route, &settings.outbox);
+    let values = match settings.kafka.values {
+        KafkaValues::Postgres => Values::Postgres,
+        KafkaValues::Debezium => Values::Debezium,
+    };
+    let mut envelope = envelope::Options::new(settings.kafka_prefix(), "", values);
+    crate::run::modes::set(settings, &mut envelope);
+    let mut options = Options::new(envelope);
+    let mut problems = Vec::new();
+    match Route::new(&route.topic_regex, &route.topic_replacement) {
+        Ok(made) => options.route = made,
+        Err(problem) => problems.push(problem),
+    }
+    for placement in &table.placement {
+        match Placement::parse(placement) {
+            Ok(placement) => options.placements.push(placement),
+            Err(expected) => problems.push(format!("table.fields.additional.placement: {expected}")),
+        }
+    }
+    options.id.clone_from(&table.event_id);
+    options.key.clone_from(&table.event_key);
+    options.event_type.clone_from(&table.event_type);
+    options.payload.clone_from(&table.event_payload);
+    options.timestamp.clone_from(&table.event_timestamp);
+    options.schema_version.clone_from(&table.schema_version);
+    options.missing = match table.additional_missing {
+        MissingField::Error => outbox::MissingField::Error,
+        MissingField::Ignore => outbox::MissingField::Ignore,
+    };
+    options.expand = table.expand;
+    options.nulls = match table.payload_nulls {
+        PayloadNulls::Ignore => Nulls::Ignore,
+        PayloadNulls::OptionalBytes => Nulls::OptionalBytes,
+    };
+    options.invalid = match table.invalid_operation {
+        InvalidOperation::Warn => outbox::InvalidOperation::Warn,
+        InvalidOperation::Error => outbox::InvalidOperation::Error,
+        InvalidOperation::Fatal => outbox::InvalidOperation::Fatal,
+    };
+    options.route_by.clone_from(&route.by_field);
+    options.tombstone = route.tombstone;
+    options.key_format = format(outbox.key_converter);
+    options.value_format = format(outbox.value_converter);
+    options.message_topic.clone_from(&outbox.message_topic);
+    if settings.kafka.schemas {
+        problems.push(
+            "kafka.schemas: outbox events are written without a schema; leave --schemas out".to_owned(),
+        );
+    }
+    problems.extend(options.problems(None));
+    match problems.as_slice() {
+        [] => Ok(options),
+        [one] => Err(Error::usage(one.clone())),
+        many => {
+            Err(Error::usage(format!("{} problems in the configuration", many.len())).detail(many.join("\n")))
+        }
+    }
+}
+
+fn format(converter: Converter) -> Format {
+    match converter {
+        Converter::Json => Format::Json,
+        Converter::String => Format::String,
+        Converter::Bytes => Format::Bytes,
+    }
+}
+
+/// Looks at the source. `started`: the run has begun, so what is missing may come back.
+///
+/// # Errors
+/// Tables, columns or types that don't fit: refused with the option's name, before anything is made.
+pub async fn look(settings: &Settings, session: &Session, started: bool) -> Result<Plan> {
+    let base = options(settings)?;
+    let tables = tables(settings, session, &base).await.map_err(|error| later(error, started))?;
+    let given = |key: &str| settings.effective.iter().any(|e| e.key == key && e.origin != Origin::Default);
+    let mut prefixes = settings.outbox.messages.clone();
+    if session.version().major() < MESSAGES_SINCE && !prefixes.is_empty() {
+        if given("outbox.messages") {
+            return Err(Error::refuse(
+                "OUTBOX_MESSAGES",
+                format!("outbox.messages: logical messages need a source of {MESSAGES_SINCE} or later"),
+            )
+            .hint("emit into an outbox table: walferry outbox init --layout NAME"));
+        }
+        prefixes.clear();
+    }
+    let emits = session
+        .query_opt(
+            "SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+             WHERE n.nspname = 'walferry' AND p.proname = 'emit'",
+            &[],
+        )
+        .await?
+        .is_some();
+    if tables.is_empty() && (prefixes.is_empty() || !(emits || given("outbox.messages"))) {
+        return Err(later(
+            Error::refuse(
+                "OUTBOX_MISSING",
+                format!("outbox.table: there is no table {DEFAULT_TABLE}, and no walferry.emit"),
+            )
+            .hint(
+                "walferry outbox init makes one of them; --set outbox.table=SCHEMA.NAME names another table",
+            ),
+            started,
+        ));
+    }
+    let publications = &settings.run.publication;
+    Ok(Plan {
+        tables,
+        prefixes,
+        own_publication: publications.is_empty(),
+        publications: if publications.is_empty() {
+            vec![settings.name().to_owned()]
+        } else {
+            publications.clone()
+        },
+        base,
+    })
+}
+
+/// Once the run has begun, what the table lacks is waited for: the slot keeps the events.
+fn later(error: Error, started: bool) -> Error {
+    if started && error.class() == pg::Class::Refuse { error.with_class(pg::Class::Stop) } else { error }
+}
+
+/// The outbox tables, and nothing else of the plan.
+///
+/// # Errors
+/// As [`look`].
+pub async fn tables(settings: &Settings, session: &Session, base: &Options) -> Result<Vec<Table>> {
+    let named = !settings.outbox.table.is_empty();
+    let names = if named { settings.outbox.table.clone() } else { vec![DEFAULT_TABLE.to_owned()] };
+    let mut tables = Vec::new();
+    let mut problems = Vec::new();
+    for name in names {
+        match table(session, &name, base).await? {
+            Found::Table(table) => {
+                problems.extend(table.options.problems(Some(&table.types)));
+                tables.push(*table);
+            }
+            Found::Missing if !named => {}
+            Found::Missing => problems.push(format!("outbox.table: there is no table {name}")),
+            Found::Unusable(why) => problems.push(format!("outbox.table: {name} {why}")),
+        }
+    }
+    let refused = |primary: String| {
+        Error::refuse("OUTBOX_TABLE", primary).hint(
+            "walferry outbox init --print shows tables of the usual layouts; --set KEY=COLUMN names another column",
+        )
+    };
+    match problems.as_slice() {
+        [] => Ok(tables),
+        [one] => Err(refused(one.clone())),
+        many => Err(refused(format!("the outbox does not fit the options: {} problems", many.len()))
+            .detail(many.join("\n"))),
+    }
+}
+
+enum Found {
+    Table(Box<Table>),
+    Missing,
+    Unusable(&'static str),
+}
+
+async fn table(session: &Session, name: &str, base: &Options) -> Result<Found> {
+    let qualified = if name.contains('.') { name.to_owned() } else { format!("public.{name}") };
+    let row = session
+        .query_opt(
+            "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
+                    c.relreplident = 'f' OR EXISTS (
+                        SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND CASE c.relreplident
+                            WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END)
+             FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+             WHERE c.oid = pg_catalog.to_regclass($1)",
+            &[&qualified],
+        )
+        .await
+        .map_err(|error| Error::from(error).context(format!("outbox.table {name}")))?;
+    let Some(row) = row else { return Ok(Found::Missing) };
+    let (oid, kind, persistence): (u32, String, String) = (row.get(0), row.get(3), row.get(4));
+    if !matches!(kind.as_str(), "r" | "p") {
+        return Ok(Found::Unusable("is no table"));
+    }
+    if persistence != "p" {
+        return Ok(Found::Unusable("is unlogged or temporary: it leaves nothing in the WAL"));
+    }
+    let Some(types) = catalog::types(session, &[oid]).await?.pop() else { return Ok(Found::Missing) };
+    let mut options = base.clone();
+    options.adapt(&types);
+    Ok(Found::Table(Box::new(Table {
+        name: QualifiedName::new(row.get::<_, String>(1), row.get::<_, String>(2)),
+        oid,
+        partitioned: kind == "p",
+        identity: row.get(5),
+        types,
+        options,
+    })))
+}

@@ -1,0 +1,90 @@
+//! What has to be known about the slot's beginning later on: rows that were there before it never came through it.
+//!
+//! One row in `walferry.outbox_slots` on the source, written when the slot is made and never again.
+
+use pg::{Lsn, Result, Session};
+
+/// The tables that `walferry outbox` keeps on the source.
+pub const TABLES: &str = "\
+CREATE TABLE IF NOT EXISTS walferry.outbox_slots (
+    slot text PRIMARY KEY,
+    consistent_point pg_lsn NOT NULL,
+    snapshot text NOT NULL,
+    made_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);";
+
+/// How a slot began.
+#[derive(Clone, Debug)]
+pub struct SlotRecord {
+    pub consistent_point: Lsn,
+    /// `txid_current_snapshot()` of the slot's snapshot: what it sees was there before.
+    pub snapshot: String,
+}
+
+/// Is there a slot of this name?
+pub async fn slot_exists(session: &Session, slot: &str) -> Result<bool> {
+    Ok(reader::slot::look(session, slot).await?.is_some())
+}
+
+/// The record of a slot; None: there is none, or no table of them.
+pub async fn read(session: &Session, slot: &str) -> Result<Option<SlotRecord>> {
+    let there: bool = session
+        .query_one(
+            "SELECT coalesce(bool_or(pg_catalog.has_table_privilege(c.oid, 'SELECT')
+                 AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')), false)
+             FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+             WHERE n.nspname = 'walferry' AND c.relname = 'outbox_slots'",
+            &[],
+        )
+        .await?
+        .get(0);
+    if !there {
+        return Ok(None);
+    }
+    let row = session
+        .query_opt(
+            "SELECT consistent_point::text, snapshot FROM walferry.outbox_slots WHERE slot = $1",
+            &[&slot],
+        )
+        .await?;
+    row.map(|row| {
+        let point: String = row.get(0);
+        let consistent_point =
+            point.parse().map_err(|error| pg::Error::failed("PROTOCOL", format!("{error}")))?;
+        Ok(SlotRecord { consistent_point, snapshot: row.get(1) })
+    })
+    .transpose()
+}
+
+/// Writes the record; makes its table where it is missing.
+pub async fn write(session: &Session, slot: &str, record: &SlotRecord) -> Result<()> {
+    let there: bool = session
+        .query_one("SELECT pg_catalog.to_regclass('walferry.outbox_slots') IS NOT NULL", &[])
+        .await?
+        .get(0);
+    if !there {
+        let schema: bool =
+            session.query_one("SELECT pg_catalog.to_regnamespace('walferry') IS NOT NULL", &[]).await?.get(0);
+        if !schema {
+            session.batch_execute("CREATE SCHEMA IF NOT EXISTS walferry").await?;
+        }
+        session.batch_execute(TABLES).await?;
+    }
+    session
+        .execute(
+            "INSERT INTO walferry.outbox_slots (slot, consistent_point, snapshot) VALUES ($1, $2::text::pg_lsn, $3)
+             ON CONFLICT (slot) DO UPDATE SET consistent_point = excluded.consistent_point, snapshot = excluded.snapshot,
+                 made_at = pg_catalog.clock_timestamp()",
+            &[&slot, &record.consistent_point.to_string(), &record.snapshot],
+        )
+        .await?;
+    Ok(())
+}
+
+/// Forgets a slot.
+pub async fn remove(session: &Session, slot: &str) -> Result<()> {
+    if read(session, slot).await?.is_some() {
+        session.execute("DELETE FROM walferry.outbox_slots WHERE slot = $1", &[&slot]).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! The slot: taken up where it was confirmed, or made at the first start.
+
+use pg::{Error, Lsn, Purpose, Result, Session, quote_literal};
+use reader::slot::{self, Blocker, CreateOptions, ExportedSlot, SlotState};
+
+use super::connect::connect;
+use super::plan::Plan;
+use super::record::{self, SlotRecord};
+use super::{Context, stream};
+
+/// Where the stream begins.
+///
+/// # Errors
+/// A slot that was lost, is another database's, or is gone although it was there.
+pub async fn ensure(context: &Context, session: &Session, plan: &Plan, started: &mut bool) -> Result<Lsn> {
+    let name = &context.slot;
+    if let Some(state) = slot::look(session, name).await? {
+        state.check_usable(context.source.dbname())?;
+        *started = true;
+        return confirmed(&state);
+    }
+    if *started || record::read(session, name).await?.is_some() {
+        return Err(Error::refuse("SLOT_MISSING", format!("replication slot \"{name}\" does not exist any more"))
+            .detail("events that were committed since its last confirmed position did not come through it")
+            .hint(format!(
+                "start over: walferry outbox remove --name {}, then the same command (with --snapshot, the rows that the table still has are published, \
+                 those that Kafka has again)",
+                context.name
+            )));
+    }
+    stream::brokers_answer(context).await?;
+    make(context, plan).await?;
+    *started = true;
+    let state = slot::look(session, name)
+        .await?
+        .ok_or_else(|| Error::refuse("SLOT_MISSING", format!("replication slot \"{name}\" is gone")))?;
+    confirmed(&state)
+}
+
+fn confirmed(state: &SlotState) -> Result<Lsn> {
+    state.confirmed_flush().ok_or_else(|| {
+        Error::connection(format!("replication slot \"{}\" is still being made", state.slot_name))
+    })
+}
+
+async fn make(context: &Context, plan: &Plan) -> Result<()> {
+    let options = CreateOptions {
+        application_name: context.name.clone(),
+        wait: context.settings.slot.wait,
+        failover: context.settings.slot.failover,
+    };
+    let mut told = Vec::new();
+    let reporter = context.reporter.clone();
+    let waiting = |who: &[Blocker]| {
+        let now: Vec<String> = who.iter().map(ToString::to_string).collect();
+        if now != told && !now.is_empty() {
+            reporter.note(format!("the slot waits for transactions that are open: {}", now.join("; ")));
+            told = now;
+        }
+    };
+    let made = tokio::select! {
+        made = slot::create(&context.source, &context.slot, &options, waiting) => made?,
+        () = context.cancel.cancelled() => return Err(Error::failed("INTERRUPTED", "interrupted")),
+    };
+    context.reporter.note(format!("made replication slot \"{}\" at {}", made.name, made.consistent_point));
+    note_beginning(context, &made).await?;
+    let rows = rows_before(context, plan, &made).await?;
+    if rows {
+        context.reporter.note(
+            "the outbox has rows from before the slot: they are not published (outbox run --snapshot would), and never cleaned up",
+        );
+    }
+    Ok(())
+}
+
+/// Puts on record what the slot's snapshot sees. Without the right to, cleanup keeps every row.
+async fn note_beginning(context: &Context, made: &ExportedSlot) -> Result<()> {
+    let session = import(context, &made.snapshot).await?;
+    let snapshot: String =
+        session.query_one("SELECT pg_catalog.txid_current_snapshot()::text", &[]).await?.get(0);
+    session.batch_execute("COMMIT").await?;
+    let admin = connect(&context.admin, &context.name, "admin").await?;
+    let record = SlotRecord { consistent_point: made.consistent_point, snapshot };
+    match record::write(&admin, &context.slot, &record).await {
+        Ok(()) => Ok(()),
+        Err(error) if error.is(pg::sqlstate::INSUFFICIENT_PRIVILEGE) => {
+            context.reporter.warning(
+                "the slot's beginning could not be recorded on the source: outbox clean will delete nothing, and a slot that gets lost is made \
+                 anew without a word",
+                Some("walferry outbox init (as an administrator) makes the table for it, or give --source-admin".to_owned()),
+            );
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// A session that sees what the slot's snapshot sees; in a transaction.
+async fn import(context: &Context, snapshot: &str) -> Result<Session> {
+    let name = format!("{} (keeper)", context.name);
+    let session = Session::connect(&context.source, Purpose::SourceSnapshot, &name)
+        .await
+        .map_err(|error| error.context("source"))?;
+    session
+        .batch_execute(&format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}",
+            quote_literal(snapshot)
+        ))
+        .await?;
+    Ok(session)
+}
+
+/// Has any outbox table a row that the slot will never bring? Unknown without SELECT, which nothing else needs.
+async fn rows_before(context: &Context, plan: &Plan, made: &ExportedSlot) -> Result<bool> {
+    let session = import(context, &made.snapshot).await?;
+    for table in &plan.tables {
+        let found = session.query_opt(&format!("SELECT FROM {} LIMIT 1", table.name), &[]).await;
+        match found.map_err(Error::from) {
+            Ok(None) => {}
+            Ok(Some(_)) => return Ok(true),
+            Err(error) if error.is(pg::sqlstate::INSUFFICIENT_PRIVILEGE) => return Ok(false),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(false)
+}

@@ -1,0 +1,125 @@
+//! The stream itself, and the look at it once a second.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use kafka::outbox::{OutboxOptions, OutboxSink, TopicSettings};
+use pg::{Error, Lsn, Result, Session};
+use pipeline::ChangeSink;
+use reader::stream;
+use tokio_util::sync::CancellationToken;
+
+use super::Context;
+use super::plan::Plan;
+use crate::run::retry::Backoff;
+use crate::run::topics;
+
+/// Do the brokers answer? Asked before the slot is made, so that a mistyped name leaves nothing on the source.
+pub async fn brokers_answer(context: &Context) -> Result<()> {
+    kafka::Admin::new(&topics::options(&context.settings)?)?.all().await.map(drop)
+}
+
+/// Streams until cancelled or an error; what Kafka has then is confirmed.
+pub async fn run(
+    context: &Context,
+    session: &Session,
+    plan: Plan,
+    start: Lsn,
+    backoff: &mut Backoff,
+) -> Result<()> {
+    let kafka = topics::options(&context.settings)?;
+    let (tables, messages) = plan.routers();
+    let topic_settings = TopicSettings {
+        create: context.settings.outbox.create_topics,
+        partitions: kafka.partitions,
+        retention: kafka.retention,
+        message_bytes: kafka.message_bytes,
+    };
+    let (sink, producer) = OutboxSink::start(
+        OutboxOptions {
+            kafka,
+            tables,
+            messages,
+            dead_letters: context.dead_letters(),
+            topics: topic_settings,
+            counters: context.counters.clone(),
+            reporter: context.reporter.clone(),
+            smallest: context.smallest.clone(),
+        },
+        start,
+    )?;
+    let durable = sink.durable();
+    let mut options = stream::Options::new(
+        context.source.clone(),
+        &context.name,
+        &context.slot,
+        plan.publications.clone(),
+        start,
+    );
+    options.message_prefixes.clone_from(&plan.prefixes);
+    options.reporter = context.reporter.clone();
+    let stop = CancellationToken::new();
+    let reading = stop.clone();
+    let mut reader = tokio::spawn(async move {
+        let ended = stream::run(options, sink, reading).await;
+        let failure = producer.failure();
+        producer.close().await;
+        match failure {
+            // Why the far end has gone.
+            Some(error) => Err(error),
+            None => ended.map_err(|error| error.context("source")),
+        }
+    });
+    context.reporter.step("live");
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut watch = Watch { events: context.counters.events.load(Ordering::Relaxed), at: Instant::now() };
+    let ended = loop {
+        tokio::select! {
+            () = context.cancel.cancelled() => {
+                stop.cancel();
+                break (&mut reader).await;
+            }
+            ended = &mut reader => break ended,
+            _ = tick.tick() => {
+                let delivered = durable.borrow().flushed;
+                if delivered > start {
+                    backoff.reset();
+                }
+                if session.is_closed() {
+                    stop.cancel();
+                    let _ = (&mut reader).await;
+                    return Err(Error::connection("source: the control connection was lost"));
+                }
+                let look = tokio::time::timeout(Duration::from_secs(5), watch.look(context, session, delivered)).await;
+                if let Ok(Err(error)) = look {
+                    tracing::debug!("could not look at the source: {error}");
+                }
+            }
+        }
+    };
+    match ended {
+        Ok(Ok(())) if context.cancel.is_cancelled() => Ok(()),
+        Ok(Ok(())) => Err(Error::connection("the stream has ended")),
+        Ok(Err(error)) => Err(error),
+        Err(error) => Err(Error::failed("PANIC", error.to_string())),
+    }
+}
+
+struct Watch {
+    events: u64,
+    at: Instant,
+}
+
+impl Watch {
+    async fn look(&mut self, context: &Context, session: &Session, delivered: Lsn) -> Result<()> {
+        let row = session.query_one("SELECT pg_catalog.pg_current_wal_lsn()::text", &[]).await?;
+        let source: Lsn =
+            row.get::<_, String>(0).parse().map_err(|error| Error::failed("PROTOCOL", format!("{error}")))?;
+        let events = context.counters.events.load(Ordering::Relaxed);
+        let rate = (events - self.events) as f64 / self.at.elapsed().as_secs_f64().max(0.001);
+        (self.events, self.at) = (events, Instant::now());
+        context.reporter.live(delivered, source.bytes_since(delivered), None, rate);
+        Ok(())
+    }
+}
