@@ -76,11 +76,6 @@ impl Rig {
         self.running = Some(running);
     }
 
-    /// The run as it ends by itself.
-    pub async fn run(&self) -> Output {
-        self.command(&["run"]).run().await
-    }
-
     pub async fn sql(&self, statements: &str) {
         self.source.sql(&self.database, statements).await;
     }
