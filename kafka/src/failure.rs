@@ -25,33 +25,59 @@ pub fn classify(error: &KafkaError, doing: &str) -> Error {
     }
 }
 
-/// The brokers hold no more what the writer has not read.
-pub fn lost(topic: &str, partition: i32, offset: i64, low: Option<i64>, table: bool) -> Error {
+/// The brokers hold no more what the writer has not read. `table`: whose topic it is; none for the transactions.
+pub fn lost(topic: &str, partition: i32, offset: i64, low: Option<i64>, table: Option<&str>) -> Error {
     let from = low.map_or_else(String::new, |low| format!("; its log begins at offset {low}"));
     let error = Error::refuse(
         DATA_LOST,
         format!("topic \"{topic}\" no longer holds what the target has not applied yet"),
     )
     .detail(format!("partition {partition} was to be read from offset {offset}{from}"));
-    error.hint(if table {
-        "retention has removed it, or the topic was made anew: start over with walferry clean, then the same command; give the \
-         topics a longer kafka.retention"
-    } else {
-        "retention has removed the transactions, or the topic was made anew: start over with walferry clean, then the same command; \
-         give the topics a longer kafka.retention"
+    error.hint(match table {
+        Some(table) => format!(
+            "retention has removed it, or the topic was made anew. {}; give the topics a longer kafka.retention",
+            again(&[table])
+        ),
+        None => format!(
+            "retention has removed the transactions, or the topic was made anew. {}; give the topics a longer kafka.retention",
+            again(&["*"])
+        ),
     })
 }
 
-/// A transaction is announced and its events are not there.
-pub fn incomplete(commit_lsn: Lsn, index: u64, total: u64, topics: &str) -> Error {
+/// A transaction is announced and its events are not there. `tables`: the topics that were looked at, and whose they are.
+pub fn incomplete(commit_lsn: Lsn, index: u64, total: u64, tables: &[(String, String)]) -> Error {
+    let topics: Vec<&str> = tables.iter().map(|(topic, _)| topic.as_str()).collect();
+    let names: Vec<&str> = tables.iter().map(|(_, table)| table.as_str()).collect();
     Error::refuse(
         DATA_LOST,
         format!(
             "event {index} of {total} of the transaction committed at {commit_lsn} is in none of its topics"
         ),
     )
-    .detail(format!("looked in {topics}"))
-    .hint(
-        "a topic was deleted, truncated, or made anew: start over with walferry clean, then the same command",
+    .detail(format!("looked in {}", topics.join(", ")))
+    .hint(format!("a topic was deleted, truncated, or made anew. {}", again(&names)))
+}
+
+/// How to go on without what is lost.
+pub fn again(tables: &[&str]) -> String {
+    let flags: Vec<String> = tables.iter().map(|table| format!("--resync {}", quoted(table))).collect();
+    format!(
+        "To copy the table{} again and go on: walferry write {} (or replicate --via kafka with the same), once",
+        if matches!(tables, [one] if *one != "*") { "" } else { "s" },
+        flags.join(" ")
     )
+}
+
+/// As a shell takes it, where it has to be told.
+fn quoted(table: &str) -> String {
+    if table.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_')) {
+        table.to_owned()
+    } else if table == "*" {
+        "'*'".to_owned()
+    } else {
+        let parts: Vec<String> =
+            table.splitn(2, '.').map(|part| format!("\"{}\"", part.replace('"', "\"\""))).collect();
+        format!("'{}'", parts.join(".").replace('\'', "'\\''"))
+    }
 }

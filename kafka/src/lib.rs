@@ -37,7 +37,8 @@ mod tail;
 mod topics;
 
 pub use announcement::Announcement;
-pub use merge::{Merge, MergeOptions};
+pub use failure::again;
+pub use merge::{Merge, MergeOptions, Need, Needs};
 pub use murmur2::{murmur2, partition};
 pub use options::Options;
 pub use position::Position;

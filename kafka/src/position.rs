@@ -25,6 +25,12 @@ impl Position {
         })
     }
 
+    /// As the target keeps it.
+    pub fn to_text(&self) -> Result<String> {
+        serde_json::to_string(self)
+            .map_err(|error| Error::failed("RECORD", format!("the offsets can't be recorded: {error}")))
+    }
+
     #[must_use]
     pub fn offset(&self, topic: &str, partition: i32) -> i64 {
         let offsets = self.offsets.get(topic);

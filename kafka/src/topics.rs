@@ -171,6 +171,29 @@ impl Admin {
         Ok(())
     }
 
+    /// Offsets behind the last record of each partition of these topics.
+    pub async fn ends(&self, names: &[String]) -> Result<BTreeMap<String, Vec<i64>>> {
+        let all = self.all().await?;
+        let wanted: Vec<(String, usize)> =
+            names.iter().map(|name| (name.clone(), all.get(name).copied().unwrap_or(0))).collect();
+        let client = self.client.clone();
+        let looking = tokio::task::spawn_blocking(move || {
+            let mut ends = BTreeMap::new();
+            for (name, partitions) in wanted {
+                let mut offsets = Vec::with_capacity(partitions);
+                for partition in 0..i32::try_from(partitions).unwrap_or(i32::MAX) {
+                    offsets.push(client.inner().fetch_watermarks(&name, partition, REQUEST)?.1);
+                }
+                ends.insert(name, offsets);
+            }
+            Ok(ends)
+        });
+        looking
+            .await
+            .map_err(|error| Error::failed("KAFKA", error.to_string()))?
+            .map_err(|error: rdkafka::error::KafkaError| self.unreachable(&error))
+    }
+
     /// Removes these topics, as far as they are there.
     pub async fn remove(&self, names: &[String]) -> Result<usize> {
         let all = self.all().await?;

@@ -4,7 +4,7 @@ use clap::Args;
 use pg::Result;
 use writer::control::Mode;
 
-use super::options::{CutoverChoice, Flags, Follow, Http, Overrides, Restore, Selection};
+use super::options::{CutoverChoice, Flags, Follow, Http, Overrides, Restore, Resync, Selection};
 use super::{Context, Exit};
 
 /// Move a live database: snapshot, load, catch up, live, cutover.
@@ -22,6 +22,8 @@ pub struct MigrateArgs {
     #[command(flatten)]
     pub http: Http,
     #[command(flatten)]
+    pub resync: Resync,
+    #[command(flatten)]
     pub cutover: CutoverChoice,
 }
 
@@ -35,6 +37,6 @@ impl Overrides for MigrateArgs {
     }
 }
 
-pub async fn run(_args: MigrateArgs, context: Context) -> Result<Exit> {
-    super::sequence::run(context, Mode::Migrate).await
+pub async fn run(args: MigrateArgs, context: Context) -> Result<Exit> {
+    super::sequence::run(context, Mode::Migrate, args.resync.resync).await
 }

@@ -263,6 +263,14 @@ impl Overrides for Http {
 }
 
 #[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Once, at this start")]
+pub struct Resync {
+    /// Copy these tables again, each at an LSN of its own, then go on ('*' for all): what was lost of them before is no loss any more
+    #[arg(long, value_name = "PATTERN")]
+    pub resync: Vec<String>,
+}
+
+#[derive(Args, Clone, Debug, Default)]
 pub struct CutoverChoice {
     /// Hand over when `walferry cutover` is called (manual), or as soon as the target has caught up (auto) [default: manual]
     #[arg(long, value_name = "WHEN", value_parser = PossibleValuesParser::new(CutoverMode::WORDS))]

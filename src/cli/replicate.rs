@@ -4,7 +4,7 @@ use clap::Args;
 use pg::Result;
 use writer::control::Mode;
 
-use super::options::{Flags, Follow, Http, Overrides, Restore, Selection};
+use super::options::{Flags, Follow, Http, Overrides, Restore, Resync, Selection};
 use super::{Context, Exit};
 
 /// Feed a replica without an end: snapshot, load, catch up, live.
@@ -20,6 +20,8 @@ pub struct ReplicateArgs {
     pub follow: Follow,
     #[command(flatten)]
     pub http: Http,
+    #[command(flatten)]
+    pub resync: Resync,
     /// Keep ordinary writers off the target's tables, as migrate does
     #[arg(long)]
     pub protect: bool,
@@ -35,6 +37,6 @@ impl Overrides for ReplicateArgs {
     }
 }
 
-pub async fn run(_args: ReplicateArgs, context: Context) -> Result<Exit> {
-    super::sequence::run(context, Mode::Replicate).await
+pub async fn run(args: ReplicateArgs, context: Context) -> Result<Exit> {
+    super::sequence::run(context, Mode::Replicate, args.resync.resync).await
 }

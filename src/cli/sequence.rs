@@ -13,9 +13,10 @@ use crate::http;
 use crate::output::{bytes, count, duration};
 use crate::run::{self, Outcome};
 
-pub async fn run(context: Context, mode: Mode) -> Result<Exit> {
+pub async fn run(context: Context, mode: Mode, resync: Vec<String>) -> Result<Exit> {
     let command = if mode == Mode::Migrate { "migrate" } else { "replicate" };
-    drive(run::Context::new(context.settings, mode, context.reporter, context.cancel)?, command).await
+    let run = run::Context::new(context.settings, mode, context.reporter, context.cancel)?;
+    drive(run.resync(resync), command).await
 }
 
 /// The same for a run that is prepared already.

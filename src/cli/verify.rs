@@ -12,8 +12,9 @@ use writer::verify::{Mode, Options, Outcome, Report, Side, TableReport, VerifyTa
 
 use super::options::{Flags, Overrides, Selection};
 use super::{Context, Exit, target};
-use crate::config::Needs;
+use crate::config::{Needs, Via};
 use crate::output;
+use crate::run::hold::slot_is_read;
 use crate::run::selection;
 
 /// Prove both sides equal at one LSN while the stream goes on; 0 equal, 1 different, 3 could not verify.
@@ -83,7 +84,11 @@ async fn with_run(context: &Context, run: &Run, options: &Options) -> Result<Rep
     let settings = context.settings_of(run, Needs::Both)?;
     // Bringing a stopped run forward ends with this token, not with the command.
     let cancel = context.cancel.child_token();
-    let run_context = crate::run::Context::new(settings, run.mode, context.reporter.clone(), cancel)?;
+    let mut run_context = crate::run::Context::new(settings, run.mode, context.reporter.clone(), cancel)?;
+    if run_context.settings.run.via == Via::Kafka && slot_is_read(&run_context).await? {
+        // `walferry read` is at work; a stopped run is brought forward from its topics.
+        run_context = run_context.writer_alone();
+    }
     Box::pin(crate::compare::of_a_run(&run_context, run, options)).await
 }
 

@@ -4,7 +4,7 @@ use clap::Args;
 use pg::Result;
 use writer::control::Mode;
 
-use super::options::{Flags, Http, Kafka, Origins, Overrides, Restore, Selection};
+use super::options::{Flags, Http, Kafka, Origins, Overrides, Restore, Resync, Selection};
 use super::{Context, Exit, sequence};
 use crate::run;
 
@@ -24,6 +24,8 @@ pub struct WriteArgs {
     pub kafka: Kafka,
     #[command(flatten)]
     pub http: Http,
+    #[command(flatten)]
+    pub resync: Resync,
     /// Keep ordinary writers off the target's tables, as migrate does
     #[arg(long)]
     pub protect: bool,
@@ -41,7 +43,7 @@ impl Overrides for WriteArgs {
     }
 }
 
-pub async fn run(_args: WriteArgs, context: Context) -> Result<Exit> {
+pub async fn run(args: WriteArgs, context: Context) -> Result<Exit> {
     let run = run::Context::new(context.settings, Mode::Replicate, context.reporter, context.cancel)?;
-    sequence::drive(run.writer_alone(), "write").await
+    sequence::drive(run.writer_alone().resync(args.resync.resync), "write").await
 }

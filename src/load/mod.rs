@@ -34,6 +34,8 @@ pub struct Table {
     pub spec: TableSpec,
     /// Made by walferry: emptied first, may be loaded in pieces.
     pub created: bool,
+    /// Copied before: emptied and filled in one transaction.
+    pub again: bool,
 }
 
 /// How to load.
@@ -67,6 +69,7 @@ struct Work {
     spec: TableSpec,
     target: TargetTable,
     created: bool,
+    again: bool,
     format: Format,
     /// Empty: read whole, loaded in one transaction.
     ranges: Vec<Range>,
@@ -176,7 +179,7 @@ async fn prepare(
         .zip(&tables)
         // One transaction can't be fed in pieces.
         .map(|(relation, table)| reader::snapshot::Sizes {
-            heap: relation.sizes.heap && table.created,
+            heap: relation.sizes.heap && table.created && !table.again,
             ..relation.sizes
         })
         .collect();
@@ -206,7 +209,8 @@ async fn prepare(
                     return None;
                 }
             };
-            let Table { spec, created } = table;
+            let Table { spec, created, again } = table;
+            let created = created && !again;
             let columns: Vec<String> = spec.columns.iter().map(|column| column.name.clone()).collect();
             let majors = (keeper.version().major(), target_version.major());
             let format = if options.binary {
@@ -218,7 +222,7 @@ async fn prepare(
                 ranges.clear();
             }
             let meter = reporter.waiting_table(&spec.name, Some(sizes.bytes));
-            Some(Work { spec, target, created, format, ranges, meter })
+            Some(Work { spec, target, created, again, format, ranges, meter })
         })
         .collect();
     Ok((works, order, refused))

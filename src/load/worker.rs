@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use pg::{Class, Error, Result, sqlstate};
 use reader::snapshot::{CopyOut, LOST, Range};
-use writer::load::{CommitError, CopyIn};
+use writer::load::{CommitError, CopyIn, Empty};
 
 use super::Work;
 use super::queue::{End, Job, Shared};
@@ -101,14 +101,14 @@ impl Worker {
         };
         match job {
             Job::Empty { .. } => {
-                target.begin(&work.target, true).await?;
+                target.begin(&work.target, Empty::Truncate).await?;
                 target.record_copying(&options.ledger, &work.spec.name).await?;
                 target.commit().await?;
                 return Ok((0, 0));
             }
             Job::Record { table } => {
                 let (rows, bytes) = self.shared.sums(table);
-                target.begin(&work.target, false).await?;
+                target.begin(&work.target, Empty::No).await?;
                 return record(target, &self.shared, work, rows, bytes).await;
             }
             Job::Whole { .. } | Job::Piece { .. } => {}
@@ -119,7 +119,7 @@ impl Worker {
         };
         work.meter.begin();
         if let Job::Piece { piece, .. } = job {
-            target.begin(&work.target, false).await?;
+            target.begin(&work.target, Empty::No).await?;
             let range = work.ranges.get(piece).copied();
             let rows = transfer(source, target, work, range, false, counted).await?;
             fail::fail_point!("copy-piece-before-commit");
@@ -127,7 +127,12 @@ impl Worker {
             fail::fail_point!("copy-piece-after-commit");
             return Ok((rows, counted.bytes));
         }
-        target.begin(&work.target, work.created).await?;
+        let empty = match (work.again, work.created) {
+            (true, _) => Empty::Delete,
+            (false, true) => Empty::Truncate,
+            (false, false) => Empty::No,
+        };
+        target.begin(&work.target, empty).await?;
         let freeze = work.created && options.freeze;
         let rows = transfer(source, target, work, None, freeze, counted).await?;
         record(target, &self.shared, work, rows, counted.bytes).await

@@ -77,7 +77,8 @@ impl Announce {
         tail.check(&self.options.prefix, &self.envelope.system_identifier, &self.envelope.run_id)?;
         let mut encoder = Encoder::new(self.envelope.clone());
         Admin::new(&self.options)?.ensure(encoder.topics(), &self.names).await?;
-        if tail.announcement.as_ref() == Some(&self.announcement) {
+        // Where the topics have lost their end, the target's is said anew.
+        if tail.announcement.as_ref() == Some(&self.announcement) && tail.position() >= Some(self.position) {
             return Ok(());
         }
         self.announcement.send(&self.options, &mut encoder, self.position).await

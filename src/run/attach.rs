@@ -8,7 +8,7 @@ use pipeline::TableSpec;
 use reader::slot::{self, Blocker, CreateOptions, ExportedSlot};
 use reader::snapshot::{Keeper, KeeperOptions, LOST, REWRITTEN};
 use tokio::sync::watch;
-use writer::control::{Mode, Run, RunTable, TableState};
+use writer::control::{Mode, Run, RunTable};
 
 use super::context::{Context, on_source};
 use super::owner::Owner;
@@ -125,7 +125,7 @@ async fn still_missing(context: &Context, owner: &Owner, run: &Run) -> Result<Ve
     let published = publication::look(context, &source, &run.publications, run.publication_own).await?;
     let mut missing = Vec::new();
     for table in RunTable::all(owner.session(), &run.name).await? {
-        if !matches!(table.state, TableState::Pending | TableState::Copying) {
+        if !table.state.to_copy() {
             continue;
         }
         let recorded = spec(&table)?;

@@ -22,6 +22,8 @@ pub struct Context {
     pub settings: Settings,
     pub mode: Mode,
     pub half: Half,
+    /// Patterns of tables that this start copies again.
+    pub resync: Vec<String>,
     pub name: String,
     pub source: Params,
     pub target: Params,
@@ -49,6 +51,7 @@ impl Context {
             settings,
             mode,
             half: Half::Both,
+            resync: Vec::new(),
             reporter,
             cancel,
             health: Health::default(),
@@ -59,6 +62,13 @@ impl Context {
     #[must_use]
     pub fn writer_alone(mut self) -> Context {
         self.half = Half::Writer;
+        self
+    }
+
+    /// With tables to be copied again.
+    #[must_use]
+    pub fn resync(mut self, patterns: Vec<String>) -> Context {
+        self.resync = patterns;
         self
     }
 

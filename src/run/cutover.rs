@@ -17,7 +17,7 @@ use writer::apply::{Command, Handle};
 use writer::control::{CutoverState, Request, RequestKind, RequestState, Run, RunTable, Step, TableState};
 use writer::schema::{self, Phase};
 
-use super::context::Context;
+use super::context::{Context, Half};
 use super::owner::Owner;
 use super::{Outcome, hold, live, load, monitor};
 
@@ -115,6 +115,10 @@ async fn attempt(
     let timeout =
         request.args["timeout_ms"].as_u64().map_or(context.settings.cutover.timeout, Duration::from_millis);
     context.reporter.note("cutover: checking that everything is in place");
+    if context.half == Half::Writer && !hold::slot_is_read(context).await? {
+        // Writers of the source would wait for nothing.
+        return Err(Failure::RolledBack(hold::nobody_reads(context)));
+    }
     // What would take long, or wait, goes before the fence.
     load::constraints(context, owner).await?;
     new_tables(context, run).await?;

@@ -23,6 +23,7 @@ use writer::apply::{Command, Handle};
 use writer::control::{Request, RequestKind, RequestState};
 
 use super::context::Context;
+use crate::config::Via;
 
 const POLL: Duration = Duration::from_millis(50);
 
@@ -52,11 +53,28 @@ async fn held(client: &Client, run: &str, handle: &Handle, request: &Request) ->
                     .as_str()
                     .and_then(|text| text.parse().ok())
                     .ok_or_else(|| Error::failed("REQUEST", "a verify request has no LSN"))?;
-                ask(handle, |reply| Command::RunTo(lsn, reply)).await?;
+                if !run_to(client, handle, request, lsn).await? {
+                    continue;
+                }
                 Request::advance(client, run, request.id, RequestState::Reached, None, None).await?;
                 reached = true;
             }
             _ => tokio::time::sleep(POLL).await,
+        }
+    }
+}
+
+/// Waits until everything before `lsn` is applied; false: nobody waits for that any more.
+async fn run_to(client: &Client, handle: &Handle, request: &Request, lsn: Lsn) -> Result<bool> {
+    let mut reaching = std::pin::pin!(ask(handle, |reply| Command::RunTo(lsn, reply)));
+    loop {
+        tokio::select! {
+            reached = &mut reaching => return reached.map(|()| true),
+            () = tokio::time::sleep(POLL * 4) => {}
+        }
+        let open = Request::read(client, request.id).await?;
+        if open.is_none_or(|now| now.expired || now.state != RequestState::At) {
+            return Ok(false);
         }
     }
 }
@@ -98,9 +116,49 @@ async fn both(context: &Context, client: &Client, id: i64) -> Result<Sides> {
     let slot = slot::create_temporary(&context.source, run, &options, |_| {}).await?;
     let lsn = slot.consistent_point;
     Request::advance(client, run, id, RequestState::At, Some(&json!({"lsn": lsn.to_string()})), None).await?;
-    wait_for(client, id, RequestState::Reached).await?;
+    tokio::select! {
+        reached = wait_for(client, id, RequestState::Reached) => reached?,
+        missing = no_reader(context) => return Err(missing),
+    }
     let (target, target_snapshot) = export(&context.target, run).await?;
     Ok(Sides { lsn, source_snapshot: slot.snapshot.clone(), target_snapshot, _slot: slot, _target: target })
+}
+
+/// How often it is looked whether the slot is read, and how often it may not be: a reader that reconnects is back by then.
+const LOOK: Duration = Duration::from_secs(4);
+const LOOKS: u32 = 4;
+
+/// Ends when nobody reads the slot: what is missing up to the point would never come.
+async fn no_reader(context: &Context) -> Error {
+    let mut unread = 0;
+    while unread < LOOKS {
+        tokio::time::sleep(LOOK).await;
+        match slot_is_read(context).await {
+            Ok(false) => unread += 1,
+            _ => unread = 0,
+        }
+    }
+    nobody_reads(context).with_class(pg::Class::Unverifiable)
+}
+
+/// Does anybody stream the run's slot now?
+pub async fn slot_is_read(context: &Context) -> Result<bool> {
+    let source = context.source_session().await?;
+    let sql =
+        "SELECT coalesce((SELECT active FROM pg_catalog.pg_replication_slots WHERE slot_name = $1), false)";
+    Ok(source.query_one(sql, &[&context.settings.slot_name()]).await?.get(0))
+}
+
+/// The other half is missing.
+pub fn nobody_reads(context: &Context) -> Error {
+    let name = &context.name;
+    let error = Error::failed("NO_READER", format!("nobody reads slot \"{}\"", context.settings.slot_name()));
+    match context.settings.run.via {
+        Via::Kafka => error.hint(format!(
+            "start walferry read --name {name}, which brings the changes into the topics; then try again"
+        )),
+        Via::Direct => error.hint(format!("start run \"{name}\" again, then try again")),
+    }
 }
 
 /// A session that holds a snapshot of the target and has exported it.

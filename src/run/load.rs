@@ -50,7 +50,7 @@ async fn pending(
     run: &Run,
     snapshot: &mut Option<Snapshot>,
 ) -> Result<()> {
-    let is_pending = |table: &RunTable| matches!(table.state, TableState::Pending | TableState::Copying);
+    let is_pending = |table: &RunTable| table.state.to_copy();
     if !RunTable::all(owner.session(), &run.name).await?.iter().any(is_pending) {
         return Ok(());
     }
@@ -60,7 +60,10 @@ async fn pending(
         .await?
         .into_iter()
         .filter(is_pending)
-        .map(|table| Ok(Table { spec: attach::spec(&table)?, created: table.created }))
+        .map(|table| {
+            let again = table.state == TableState::Again;
+            Ok(Table { spec: attach::spec(&table)?, created: table.created, again })
+        })
         .collect::<Result<Vec<_>>>()?;
     let names: Vec<QualifiedName> = tables.iter().map(|table| table.spec.name.clone()).collect();
     let copy = &context.settings.copy;

@@ -24,6 +24,7 @@ mod owner;
 pub mod prepare;
 pub mod publication;
 mod refresh;
+mod resync;
 pub mod retry;
 mod schema;
 mod slot;
@@ -60,9 +61,11 @@ pub async fn run(context: &Context) -> Result<Outcome> {
     let mut owner: Option<Owner> = None;
     let mut former = None;
     let mut backoff = Backoff::new(context.settings.retry.connection_max, context.settings.retry.blocked_max);
-    let mut started = false;
+    let (mut started, mut marked) = (false, false);
     loop {
-        let result = Box::pin(attempt(context, &mut owner, &mut former, &mut started, &mut backoff)).await;
+        let result =
+            Box::pin(attempt(context, &mut owner, &mut former, &mut started, &mut marked, &mut backoff))
+                .await;
         let error = match result {
             _ if context.cancel.is_cancelled() => return Ok(Outcome::Interrupted),
             Ok(outcome) => return Ok(outcome),
@@ -86,6 +89,7 @@ async fn attempt(
     slot: &mut Option<Owner>,
     former: &mut Option<Former>,
     started: &mut bool,
+    marked: &mut bool,
     backoff: &mut Backoff,
 ) -> Result<Outcome> {
     if slot.as_ref().is_none_or(|owner| owner.is_closed()) {
@@ -108,6 +112,11 @@ async fn attempt(
         };
         *started = true;
         checked = true;
+        if !*marked {
+            // Once, whatever happens to the run afterwards.
+            resync::mark(context, owner, &run).await?;
+            *marked = true;
+        }
         if context.half == Half::Writer && run.step > Step::Slot && announcing.is_none() {
             announcing = Some(announce::Announcing::begin(context, owner, &run).await?);
         }

@@ -8,7 +8,9 @@
 use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use kafka::{Admin, Announcement, KafkaSink, KafkaSource, Merge, MergeOptions, Position, Producer, Tail};
+use kafka::{
+    Admin, Announcement, KafkaSink, KafkaSource, Merge, MergeOptions, Need, Needs, Position, Producer, Tail,
+};
 use pg::{Error, Lsn, QualifiedName, Result};
 use pipeline::TableSpec;
 use pipeline::envelope::{self, Decoder, Dialect, Encoder, TableTypes, Values};
@@ -61,6 +63,12 @@ impl Topics {
         Ok(Topics { options, envelope, admin, start })
     }
 
+    /// The target has come to `applied` meanwhile.
+    #[must_use]
+    pub fn from(self, applied: Lsn) -> Topics {
+        Topics { start: self.start.max(applied), ..self }
+    }
+
     /// Makes the topics that are missing, and both halves. `carrier`: the writer's position, as the target keeps it. `announcement`: what
     /// the reader's half reads; none when another process does.
     pub async fn open(
@@ -87,6 +95,7 @@ impl Topics {
             progress: applied,
             position: Position::parse(carrier)?,
             queue_bytes: context.settings.apply.queue_bytes.as_usize(),
+            needs: needs(tables),
         };
         let (merge, source) = Merge::start(&self.options, decoder, self.admin.clone(), &partitions, of)?;
         let reader = match announcement {
@@ -156,6 +165,15 @@ impl ReaderHalf {
     }
 }
 
+/// What of each table the target lacks. What is not known here may be a table under another name: the writer finds out.
+fn needs(tables: &[RunTable]) -> Needs {
+    let need = |table: &RunTable| {
+        let from = table.copied_at?;
+        Some((table.name.clone(), Some(Need { from, until: table.left_at })))
+    };
+    Needs::new(tables.iter().filter_map(need), true)
+}
+
 /// The tables that have events.
 pub fn streamed(specs: &[TableSpec]) -> Vec<QualifiedName> {
     specs.iter().filter(|spec| spec.streamed).map(|spec| spec.name.clone()).collect()
@@ -202,8 +220,10 @@ pub fn behind_the_slot(error: Error) -> Error {
         None => lost,
     };
     lost.hint(
-        "retention has removed transactions that were not applied, the transaction topic was deleted, or the slot was advanced: start \
-         over with walferry clean, then the same command",
+        format!(
+            "retention has removed transactions that were not applied, the transaction topic was deleted, or the slot was advanced. {}",
+            kafka::again(&["*"])
+        ),
     )
 }
 

@@ -2,6 +2,7 @@
 
 mod control;
 mod faults;
+mod resync;
 mod rows;
 mod services;
 

@@ -1,5 +1,7 @@
 //! `read` and `write` as two services, with the broker between them.
 
+use std::time::Duration;
+
 use crate::support::feed::Builder;
 use crate::support::{Feed, Kafka, Way};
 
@@ -48,6 +50,110 @@ async fn a_reader_that_is_killed_again_and_again_changes_nothing_in_the_target()
         }
         feed.source(&format!("UPDATE t SET body = 'again {round}' WHERE id % 7 = {round}")).await;
     }
+    feed.expect_exact().await;
+    feed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_reader_moves_the_slot_while_the_writer_copies_and_both_may_be_killed() {
+    let mut feed = services("").await.prepare().await;
+    feed.source(
+        "CREATE TABLE a (id int PRIMARY KEY, body text); INSERT INTO a SELECT g, 'copied' FROM generate_series(1, 3000) g;
+         CREATE TABLE b (id int PRIMARY KEY, body text); INSERT INTO b SELECT g, 'copied' FROM generate_series(1, 3000) g;",
+    )
+    .await;
+    let lane = &mut feed.lanes[0];
+    lane.start_reader();
+    // The first table is there, the second is not; the slot goes on meanwhile.
+    lane.running =
+        Some(lane.command.clone().args(&["--jobs", "1"]).failpoint("copy-after-commit", "pause").spawn());
+    lane.running.as_mut().unwrap().wait_for_step("copy").await;
+    let slot = lane.walferry.run_name().to_owned();
+    let at_slot =
+        lane.running.as_mut().unwrap().wait_for("the slot", |status| status.lsn("slot_lsn").is_some()).await;
+    let at_slot = at_slot.lsn("slot_lsn").unwrap();
+    feed.source("UPDATE a SET body = 'while copying' WHERE id <= 500; UPDATE b SET body = 'while copying' WHERE id <= 500").await;
+    let moved = format!(
+        "SELECT coalesce(bool_or(confirmed_flush_lsn > '{at_slot}'), false) FROM pg_replication_slots WHERE slot_name = '{slot}'"
+    );
+    feed.source.wait_until(&feed.database, &moved, Duration::from_secs(60)).await;
+    feed.lanes[0].kill_writer().await;
+    feed.source("DELETE FROM a WHERE id % 100 = 0; DELETE FROM b WHERE id % 100 = 0; INSERT INTO b VALUES (5000, 'new')").await;
+    feed.lanes[0].kill_reader().await;
+    feed.lanes[0].start_writer();
+    feed.lanes[0].running.as_mut().unwrap().wait_for_step("catchup").await;
+    feed.source("UPDATE b SET body = 'nobody reads' WHERE id = 5000").await;
+    feed.lanes[0].start_reader();
+    feed.expect_exact().await;
+    feed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verify_and_cutover_wait_for_what_the_reader_brings() {
+    let mut feed = services(TABLE).await.start().await;
+    feed.source("INSERT INTO t SELECT g, 'live' FROM generate_series(1001, 3000) g").await;
+    feed.lanes[0].walferry.command("verify").run().await.expect_code(0);
+    // Stopped, the writer's part is done by verify itself; the reader goes on.
+    let writer = feed.lanes[0].running.take().unwrap();
+    writer.sigterm();
+    writer.wait_exit().await.expect_code(143);
+    feed.source("UPDATE t SET body = 'while stopped' WHERE id % 5 = 0").await;
+    feed.lanes[0].walferry.command("verify").run().await.expect_code(0);
+    feed.lanes[0].start_writer();
+    feed.wait_live().await;
+    // Without a reader nothing comes: both say so, and the source is as it was.
+    let reader = feed.lanes[0].reader.take().unwrap();
+    reader.sigterm();
+    reader.wait_exit().await.expect_code(143);
+    let (verify, cutover) = (
+        feed.lanes[0].walferry.command("verify"),
+        feed.lanes[0].walferry.command("cutover").args(&["--verify", "none"]),
+    );
+    let (verify, cutover) = tokio::join!(verify.run(), cutover.run());
+    for (output, code) in [(verify, 3), (cutover, 1)] {
+        assert_eq!(output.code, code, "{output:#?}");
+        assert!(output.stderr.contains("walferry read"), "{output:#?}");
+    }
+    feed.source("INSERT INTO t VALUES (9999, 'the source takes writes')").await;
+    let waiting = feed.lanes[0].running.as_mut().unwrap();
+    waiting
+        .wait_for("status to say it", |status| status.0.to_string().contains("nobody reads the slot"))
+        .await;
+    feed.lanes[0].start_reader();
+    feed.expect_exact().await;
+    feed.lanes[0].walferry.command("cutover").run().await.expect_code(0);
+    feed.expect_on_targets("SELECT body FROM t WHERE id = 9999", &["the source takes writes"]).await;
+    feed.lanes[0].running.take().unwrap().wait_exit().await.expect_code(0);
+    feed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_reader_gives_way_and_readers_of_something_else_are_refused() {
+    let kafka = Kafka::shared().await;
+    let prefix = Kafka::prefix();
+    let mut feed = Feed::of(TABLE).via(kafka, &prefix).ways(&[Way::Default]).services().start().await;
+    feed.source("INSERT INTO t VALUES (1000, 'x')").await;
+    let command = feed.lanes[0].reader_command.clone().unwrap();
+    let second = command.spawn();
+    let other = |arguments: &[&str]| command.clone().args(arguments);
+    let other_values = other(&["--values", "debezium"]).run().await;
+    // A name of another run, a source of another database, and one that is another server altogether (of the same data folder once).
+    let other_name = other(&[]).name("somebody_else").run().await;
+    let other_slot = other(&["--slot", "no_such_slot"]).run().await;
+    let other_database = other(&["--source", &feed.source.uri("postgres")]).run().await;
+    let other_server = other(&["--source", &feed.target.uri("postgres")]).run().await;
+    for (output, code) in [
+        (&other_values, "KAFKA_OTHER_RUN"),
+        (&other_name, "KAFKA_OTHER_RUN"),
+        (&other_slot, "SLOT_MISSING"),
+        (&other_database, "SLOT_UNUSABLE"),
+        (&other_server, "SLOT_MISSING"),
+    ] {
+        assert_eq!(output.code, 4, "{output:#?}");
+        assert!(output.stderr.contains(code), "{code}: {output:#?}");
+    }
+    let output = second.wait_exit().await.expect_code(4);
+    assert!(output.stderr.contains("OWNED_BY"), "{output:#?}");
     feed.expect_exact().await;
     feed.end().await;
 }

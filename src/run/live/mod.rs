@@ -21,7 +21,7 @@ use reader::stream;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use writer::apply::{Applier, ApplyOptions, Feed, Handle};
-use writer::control::{Progress, Run, RunTable, Step, TableState};
+use writer::control::{Progress, Run, RunTable, Step};
 
 use super::announce;
 use super::context::{Context, Half};
@@ -29,7 +29,7 @@ use super::owner::Owner;
 use super::retry::Backoff;
 use super::topics::{self, Topics};
 use super::watch::Watch;
-use super::{load, refresh};
+use super::{load, refresh, resync};
 use crate::config::{ReplicaRole, SynchronousCommit, Via};
 
 /// Why the stream ended without an error.
@@ -43,9 +43,7 @@ pub enum End {
 
 /// Streams until cut over, cancelled, or an error.
 pub async fn stream(context: &Context, owner: &mut Owner, run: &Run, backoff: &mut Backoff) -> Result<End> {
-    let progress = Progress::read(owner.session(), &run.name).await?.ok_or_else(|| {
-        Error::refuse("RUN_UNREADABLE", format!("run \"{}\" has no progress row", run.name))
-    })?;
+    let progress = progress_of(owner, run).await?;
     let source = context.source_session().await?;
     // Before the topics: a reader elsewhere confirms what they have got already.
     let state = slot::look(&source, &run.slot).await?;
@@ -55,17 +53,26 @@ pub async fn stream(context: &Context, owner: &mut Owner, run: &Run, backoff: &m
         Via::Kafka => Some(Topics::look(context, run, progress.end_lsn).await?),
     };
     let from = topics.as_ref().map_or(progress.end_lsn, |topics| topics.start);
-    SlotState::check(state.as_ref(), &run.slot, context.source.dbname(), Some(from))
+    let lost_no_more = resync::everything(&RunTable::all(owner.session(), &run.name).await?)?;
+    let from = (!lost_no_more).then_some(from);
+    SlotState::check(state.as_ref(), &run.slot, context.source.dbname(), from)
         .map_err(|error| if topics.is_some() { topics::behind_the_slot(error) } else { error })?;
     // Before the refresh takes the tables as they are now for what was recorded.
     Watch::default().look(context, owner.session(), run, &source).await?;
     let look = refresh::look(context, owner, run, &source).await?;
     drop(source);
     let tables = RunTable::all(owner.session(), &run.name).await?;
-    if tables.iter().any(|table| matches!(table.state, TableState::Pending | TableState::Copying)) {
+    if tables.iter().any(|table| table.state.to_copy()) {
         Box::pin(load::joined(context, owner, run)).await?;
     }
     let tables = RunTable::all(owner.session(), &run.name).await?;
+    let topics = match topics {
+        None => None,
+        Some(topics) => {
+            resync::raise(owner, run, &tables).await?;
+            Some(topics.from(progress_of(owner, run).await?.end_lsn))
+        }
+    };
     let (applier, handle) =
         Applier::connect(&context.target, apply_options(context), Feed::of(&tables), owner.epoch).await?;
     look.tell(owner, run).await?;
@@ -114,6 +121,12 @@ pub async fn stream(context: &Context, owner: &mut Owner, run: &Run, backoff: &m
         note_last(context, owner, &handle).await;
     }
     end
+}
+
+async fn progress_of(owner: &Owner, run: &Run) -> Result<Progress> {
+    Progress::read(owner.session(), &run.name)
+        .await?
+        .ok_or_else(|| Error::refuse("RUN_UNREADABLE", format!("run \"{}\" has no progress row", run.name)))
 }
 
 fn apply_options(context: &Context) -> ApplyOptions {

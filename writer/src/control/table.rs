@@ -12,6 +12,8 @@ pub enum TableState {
     Pending,
     /// Some of its rows may be there: a restart empties it (only where walferry made it).
     Copying,
+    /// To be copied again: what it holds stays until the transaction that brings all of its rows anew.
+    Again,
     /// All rows as of its copied-at LSN are committed.
     Copied,
     /// Its indexes are there too, or it was never to be copied.
@@ -21,9 +23,10 @@ pub enum TableState {
 }
 
 impl TableState {
-    const NAMES: [(TableState, &'static str); 5] = [
+    const NAMES: [(TableState, &'static str); 6] = [
         (TableState::Pending, "pending"),
         (TableState::Copying, "copying"),
+        (TableState::Again, "again"),
         (TableState::Copied, "copied"),
         (TableState::Ready, "ready"),
         (TableState::Left, "left"),
@@ -32,6 +35,12 @@ impl TableState {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         Self::NAMES.iter().find(|(state, _)| *state == self).map_or("", |(_, name)| name)
+    }
+
+    /// Its rows are still to come.
+    #[must_use]
+    pub fn to_copy(self) -> bool {
+        matches!(self, TableState::Pending | TableState::Copying | TableState::Again)
     }
 
     pub fn parse(text: &str) -> Result<TableState> {

@@ -14,6 +14,16 @@ pub struct CopyIn {
     loading: bool,
 }
 
+/// What becomes of the rows that the table has.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Empty {
+    No,
+    /// Locks everybody out until the end.
+    Truncate,
+    /// Everybody sees them until the end; works where foreign keys refer to the table too, as a replica.
+    Delete,
+}
+
 /// A transaction that did not end well.
 #[derive(Debug)]
 pub enum CommitError {
@@ -67,10 +77,14 @@ impl CopyIn {
             .collect())
     }
 
-    /// Opens a transaction; `empty` it first.
-    pub async fn begin(&mut self, table: &TargetTable, empty: bool) -> Result<()> {
-        let truncate = if empty { table.truncate_sql() } else { String::new() };
-        self.wire.simple(&format!("BEGIN; {truncate}")).await?;
+    /// Opens a transaction; the table is emptied first, or not.
+    pub async fn begin(&mut self, table: &TargetTable, empty: Empty) -> Result<()> {
+        let sql = match empty {
+            Empty::No => String::new(),
+            Empty::Truncate => table.truncate_sql(),
+            Empty::Delete => table.delete_sql(),
+        };
+        self.wire.simple(&format!("BEGIN; {sql}")).await?;
         Ok(())
     }
 

@@ -38,7 +38,7 @@ impl Ledger {
     fn guarded(&self, update: &str) -> String {
         let Ledger::Run { run, epoch, .. } = self else { return String::new() };
         format!(
-            "{update} AND state IN ('pending', 'copying') \
+            "{update} AND state IN ('pending', 'copying', 'again') \
              AND EXISTS (SELECT FROM walferry.runs r WHERE r.name = {} AND r.epoch = {epoch}) RETURNING 1",
             quote_literal(run)
         )
@@ -73,7 +73,10 @@ mod tests {
     fn records_are_guarded_by_state_and_epoch() {
         let ledger = Ledger::Run { run: "it's".into(), epoch: 7, copied_at: Lsn::new(16) };
         let sql = ledger.copied_sql(&QualifiedName::new("s", "t"), 1, 2).unwrap();
-        assert!(sql.contains("state IN ('pending', 'copying')") && sql.contains("r.epoch = 7"), "{sql}");
+        assert!(
+            sql.contains("state IN ('pending', 'copying', 'again')") && sql.contains("r.epoch = 7"),
+            "{sql}"
+        );
         assert!(sql.contains("'it''s'") && sql.ends_with("RETURNING 1"), "{sql}");
         assert_eq!(Ledger::None.copied_sql(&QualifiedName::new("s", "t"), 1, 2), None);
     }

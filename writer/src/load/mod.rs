@@ -11,6 +11,7 @@
 //! |---|---|
 //! | made by walferry, one piece | TRUNCATE, COPY FREEZE, record |
 //! | made by walferry, several pieces | TRUNCATE and `copying`; then each piece; then the record |
+//! | copied again | DELETE, COPY, record |
 //! | the target's own | COPY and record: never emptied, nothing of it stays after a crash |
 //!
 //! COPY FREEZE: <https://www.postgresql.org/docs/current/sql-copy.html>
@@ -19,6 +20,6 @@ mod copy_in;
 mod ledger;
 mod table;
 
-pub use copy_in::{CommitError, CopyIn};
+pub use copy_in::{CommitError, CopyIn, Empty};
 pub use ledger::Ledger;
 pub use table::TargetTable;

@@ -95,6 +95,12 @@ impl TargetTable {
         format!("TRUNCATE {only}{}", self.name)
     }
 
+    /// Its rows go with the transaction that brings the new ones; until then everybody sees them.
+    pub(super) fn delete_sql(&self) -> String {
+        let only = if self.partitioned { "" } else { "ONLY " };
+        format!("DELETE FROM {only}{}", self.name)
+    }
+
     /// FREEZE: only right after TRUNCATE in the same transaction, and never on a partitioned table.
     pub(super) fn copy_sql(&self, table: &TableSpec, format: Format, freeze: bool) -> String {
         let columns: Vec<String> = table.columns.iter().map(|column| quote_ident(&column.name)).collect();
