@@ -86,6 +86,29 @@ fn applied(counters: &Counters) {
 mod tests {
     use super::*;
 
+    /// No panel asks for a metric that is not there, and each metric has a panel.
+    #[test]
+    fn the_dashboard_shows_every_metric() {
+        let dashboard = include_str!("../../compose/grafana/walferry.json");
+        let dashboard: serde_json::Value = serde_json::from_str(dashboard).unwrap();
+        let panels = dashboard["panels"].as_array().unwrap().iter();
+        let expressions: Vec<&str> = panels
+            .flat_map(|panel| panel["targets"].as_array().unwrap())
+            .map(|target| target["expr"].as_str().unwrap())
+            .collect();
+        let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let mut asked: Vec<&str> = expressions
+            .iter()
+            .flat_map(|expression| expression.split(|c| !word(c)))
+            .filter(|name| name.starts_with("walferry_"))
+            .collect();
+        asked.sort_unstable();
+        asked.dedup();
+        let mut known: Vec<&str> = metric::ALL.iter().map(|metric| metric.name).collect();
+        known.sort_unstable();
+        assert_eq!(asked, known);
+    }
+
     /// The page's table has each metric with exactly its labels, and no other.
     #[test]
     fn the_page_lists_every_metric() {

@@ -94,6 +94,14 @@ async fn ready_while_a_broker_answers() {
         .await;
     let bytes = value(&http.metrics().await, "walferry_event_bytes_total", "h.public.t");
     assert!(bytes.is_some_and(|bytes| bytes > 1000.0), "{bytes:?}");
+    // An error besides, so that each of the metrics that the dashboard asks for is there.
+    target.sql("postgres", "ALTER TABLE t ADD CONSTRAINT short CHECK (length(body) < 12)").await;
+    source.sql("postgres", &format!("INSERT INTO t VALUES (11, '{ROW} and more')")).await;
+    let all =
+        |page: &str| pipeline::metric::ALL.iter().all(|metric| page.contains(&format!("\n{}", metric.name)));
+    http.wait_for("/metrics", |_, page| all(page)).await;
+    target.sql("postgres", "ALTER TABLE t DROP CONSTRAINT short").await;
+    http.wait_ready(200).await;
     kafka.kill9();
     assert_eq!(http.wait_ready(503).await, "kafka: no broker answers\n");
     no_canary(http).await;
