@@ -14,6 +14,7 @@ mod connector_file;
 mod consumers;
 mod copy_once;
 mod copy_rows;
+mod emit;
 mod envelope;
 mod existing_tables;
 mod faults;

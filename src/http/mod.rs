@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use health::Health;
-pub use numbers::stream;
+pub use numbers::{dead_letters, stream};
 pub use probe::{kafka, slot};
 
 use crate::config::HttpSettings;

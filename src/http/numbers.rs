@@ -56,6 +56,11 @@ pub(super) fn retained(bytes: u64) {
     metrics::gauge!(metric::RETAINED_WAL).set(bytes as f64);
 }
 
+/// Outbox events that this process has put aside.
+pub fn dead_letters(count: u64) {
+    metrics::counter!(metric::DEAD_LETTERS).absolute(count);
+}
+
 /// A stream into a target: what `status` shows of it.
 pub fn stream(look: &Look, counters: &Counters) {
     lag(look.lag_bytes, look.lag_ms, look.lag_ms);

@@ -104,7 +104,8 @@ async fn look(
         return Err(format!("slot \"{slot}\" has lost its position"));
     };
     numbers::retained(row.get::<_, Option<i64>>(2).and_then(|n| u64::try_from(n).ok()).unwrap_or(0));
-    let undelivered = behind.look(end, confirmed);
-    numbers::lag(pg::Lsn::bytes_since(end, confirmed), undelivered, undelivered);
+    let lag = behind.look(end, confirmed);
+    // After a start with brokers away nothing has been reached: what waits is as old as the process at least.
+    numbers::lag(end.bytes_since(confirmed), lag, lag.or_else(|| Some(behind.waiting_ms())));
     if row.get(3) { Ok(()) } else { Err(format!("nobody reads slot \"{slot}\"")) }
 }

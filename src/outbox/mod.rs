@@ -23,6 +23,7 @@ use pipeline::Reporter;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
+use crate::http::Health;
 use crate::run::retry::Backoff;
 
 pub use connect::{connect, lock};
@@ -36,6 +37,8 @@ pub struct Context {
     pub admin: Params,
     pub reporter: Reporter,
     pub cancel: CancellationToken,
+    /// Told how things go.
+    pub health: Health,
     pub counters: Arc<Counters>,
     /// Smallest message limit of any topic seen, over all streams of the process.
     pub smallest: Arc<std::sync::atomic::AtomicUsize>,
@@ -51,6 +54,7 @@ impl Context {
             settings,
             reporter,
             cancel,
+            health: Health::default(),
             counters: Arc::new(Counters::default()),
             smallest: Arc::new(usize::MAX.into()),
         })
@@ -83,6 +87,7 @@ pub async fn run(context: &Context) -> Result<()> {
             Err(error) => error,
         };
         let Some(pause) = backoff.next(&error, started) else { return Err(error) };
+        context.health.stopped(&error);
         context.reporter.blocked(&error);
         tokio::select! {
             () = context.cancel.cancelled() => return Ok(()),

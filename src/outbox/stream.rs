@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Context;
 use super::plan::Plan;
+use crate::http;
 use crate::run::retry::Backoff;
 use crate::run::topics;
 
@@ -18,6 +19,9 @@ use crate::run::topics;
 pub async fn brokers_answer(context: &Context) -> Result<()> {
     kafka::Admin::new(&topics::options(&context.settings)?)?.all().await.map(drop)
 }
+
+/// A stream that can't be begins to fail within this.
+const SETTLED: Duration = Duration::from_secs(2);
 
 /// Streams until cancelled or an error; what Kafka has then is confirmed.
 pub async fn run(
@@ -71,6 +75,9 @@ pub async fn run(
         }
     });
     context.reporter.step("live");
+    context.health.step("live");
+    let _looking = http::slot(&context.health, &context.source, &context.slot);
+    let began = Instant::now();
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut watch = Watch { events: context.counters.events.load(Ordering::Relaxed), at: Instant::now() };
@@ -85,6 +92,11 @@ pub async fn run(
                 let delivered = durable.borrow().flushed;
                 if delivered > start {
                     backoff.reset();
+                }
+                http::dead_letters(context.counters.dead_letters.load(Ordering::Relaxed));
+                // On a source where nothing happens there is nothing to deliver.
+                if delivered > start || began.elapsed() > SETTLED {
+                    context.health.flowing();
                 }
                 if session.is_closed() {
                     stop.cancel();

@@ -64,6 +64,11 @@ pub struct Behind {
 const KEPT: usize = 3600;
 
 impl Behind {
+    /// How long ago the oldest position that is not reached was seen first: what is not delivered is at least as old.
+    pub fn waiting_ms(&self) -> u64 {
+        self.seen.front().map_or(0, |(_, at)| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
     /// `end`: of the source's WAL; `delivered`: what the far end has. Milliseconds; None while unknown.
     pub fn look(&mut self, end: Lsn, delivered: Lsn) -> Option<u64> {
         let now = Instant::now();

@@ -2,7 +2,7 @@
 
 mod dead_letters;
 mod once;
-mod process;
+pub mod process;
 mod rebalance;
 
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! Ready only while events can flow; the numbers meanwhile.
 
-use crate::support::http::{Http, value};
+use crate::support::http::{Http, samples, value};
 use crate::support::postgres::Stop;
 use crate::support::{Feed, Kafka, Postgres, Walferry, Way};
 
@@ -149,4 +149,50 @@ async fn two_services_are_ready_together() {
 
 async fn http_says(http: Http, line: &str) {
     http.wait_for("/readyz", |status, body| status == 503 && body.trim_end() == line).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outbox_run_is_ready_while_events_can_flow() {
+    let mut kafka = Kafka::start().await;
+    let source = Postgres::start(15).await;
+    source
+        .sql(
+            "postgres",
+            "CREATE TABLE outbox (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), aggregatetype text,
+                 aggregateid text NOT NULL, type text NOT NULL, payload jsonb)",
+        )
+        .await;
+    let http = Http::free();
+    let mut run = Walferry::new(&source.uri("postgres"), "")
+        .command("outbox")
+        .args(&["run", "--brokers", &kafka.brokers(), "--http", &http.address()])
+        .spawn();
+    http.wait_ready(200).await;
+    let insert = |route: &str| {
+        let row = format!("({route}, '1', 'Placed', '{{\"v\": \"{ROW}\"}}')");
+        format!("INSERT INTO outbox (aggregatetype, aggregateid, type, payload) VALUES {row}")
+    };
+    source.sql("postgres", &insert("'Order'")).await;
+    source.sql("postgres", &insert("NULL")).await;
+    let line = |line: &'static str| move |_: u16, page: &str| page.lines().any(|found| found == line);
+    http.wait_for("/metrics", line("walferry_events_total{topic=\"outbox.event.Order\"} 1")).await;
+    http.wait_for("/metrics", line("walferry_dead_letters_total 1")).await;
+    http.wait_for("/metrics", line("walferry_oldest_undelivered_milliseconds 0")).await;
+    kafka.kill9();
+    assert_eq!(http.wait_ready(503).await, "kafka: no broker answers\n");
+    source.sql("postgres", &insert("'Order'")).await;
+    let waits =
+        |page: &str| value(&samples(page), "walferry_oldest_undelivered_milliseconds", "") > Some(1500.0);
+    http.wait_for("/metrics", |_, page| waits(page)).await;
+    no_canary(http).await;
+    kafka.restart().await;
+    http.wait_ready(200).await;
+    http.wait_for("/metrics", line("walferry_events_total{topic=\"outbox.event.Order\"} 2")).await;
+    source.stop(Stop::Immediate).await;
+    http.wait_ready(503).await;
+    source.start_again().await;
+    http.wait_ready(200).await;
+    assert!(run.is_running());
+    run.sigterm();
+    run.wait_exit().await.expect_code(143);
 }

@@ -1,4 +1,4 @@
 //! Outbox events: from a commit to their topics, or to the dead letters, and nowhere else.
 
-mod rig;
+pub mod rig;
 mod routes;

@@ -3,8 +3,9 @@
 use clap::Args;
 use pg::Result;
 
-use crate::cli::options::{Flags, Kafka, Overrides};
+use crate::cli::options::{Flags, Http, Kafka, Overrides};
 use crate::cli::{Context, Exit};
+use crate::http;
 use crate::outbox;
 use crate::output::count;
 
@@ -22,6 +23,8 @@ pub struct RunArgs {
     pub slot: Option<String>,
     #[command(flatten)]
     pub kafka: Kafka,
+    #[command(flatten)]
+    pub http: Http,
 }
 
 impl Overrides for RunArgs {
@@ -29,13 +32,17 @@ impl Overrides for RunArgs {
         flags.list("run.publication", "--publication", &self.publication);
         flags.text("run.slot", "--slot", &self.slot);
         self.kafka.assign(flags);
+        self.http.assign(flags);
     }
 }
 
 pub async fn run(_args: RunArgs, context: Context) -> Result<Exit> {
-    let run = outbox::Context::new(context.settings, context.reporter, context.cancel)?;
+    let mut run = outbox::Context::new(context.settings, context.reporter, context.cancel)?;
     outbox::plan::options(&run.settings)?;
     crate::run::topics::options(&run.settings)?;
+    run.health = http::start(&run.settings.http, "outbox run", &run.name, &run.reporter, &run.cancel).await?;
+    let kafka = crate::run::topics::options(&run.settings)?;
+    http::kafka(&run.health, &kafka, &run.dead_letters(), run.cancel.clone());
     outbox::run(&run).await?;
     let mut lines: Vec<(String, String)> = run
         .counters
