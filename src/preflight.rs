@@ -63,6 +63,7 @@ pub async fn look(settings: &Settings, stream: bool) -> Result<Look> {
     findings.extend(here.findings);
     findings.extend(tls(Side::Source, &source));
     findings.extend(tls(Side::Target, &target));
+    findings.extend(kafka_tls(settings).filter(|_| stream && settings.run.via == Via::Kafka));
     if let Some(facts) = there.facts.as_ref().filter(|_| !existing_schema && !here.resumes) {
         let found =
             PgDump::find(settings.schema.pg_dump.as_deref(), ServerVersion(facts.version).major()).await;
@@ -70,7 +71,13 @@ pub async fn look(settings: &Settings, stream: bool) -> Result<Look> {
     }
     if let Some(facts) = there.facts.as_ref().filter(|_| stream && settings.run.via == Via::Kafka) {
         let found = Box::pin(topics::preflight(settings, &facts.tables, here.resumes)).await;
-        findings.extend(found.err().map(|error| Finding::from_error(Side::Here, &error)));
+        match found {
+            Ok(weak) => findings.extend(
+                weak.into_iter()
+                    .map(|weak| Finding::warning(Side::Here, "KAFKA_TOPIC_WEAK", weak.what).fix(weak.fix)),
+            ),
+            Err(error) => findings.push(Finding::from_error(Side::Here, &error)),
+        }
     }
     findings.sort_by_key(|finding| (finding.side, finding.severity));
     findings.dedup();
@@ -84,6 +91,27 @@ pub async fn refuse(context: &Context) -> Result<()> {
         context.reporter.warning(finding.primary.clone(), finding.fix.clone());
     }
     Finding::as_error(&look.findings).map_or(Ok(()), Err)
+}
+
+/// As `tls`, on the way to the brokers.
+fn kafka_tls(settings: &Settings) -> Option<Finding> {
+    let (protocol, _) = settings.kafka_protocol();
+    let local = |broker: &str| {
+        let host = broker.trim().rsplit_once(':').map_or(broker, |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+    };
+    let brokers = settings.kafka.brokers.as_deref().unwrap_or_default();
+    let weak = !protocol.is_encrypted() && brokers.split(',').any(|broker| !local(broker));
+    weak.then(|| {
+        let what = if protocol.has_sasl() { "rows, and what proves the password," } else { "rows" };
+        Finding::warning(
+            Side::Here,
+            "TLS",
+            format!("the connection to the brokers is not encrypted: {what} can be read on the way"),
+        )
+        .fix("--set kafka.security_protocol=SASL_SSL (or SSL), to a listener that has it")
+    })
 }
 
 /// A password or a row may be read on the way to a host that is not local.

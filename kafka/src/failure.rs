@@ -9,7 +9,11 @@ pub const DATA_LOST: &str = "KAFKA_DATA_LOST";
 /// Classifies an error by its code; `doing` says at what.
 pub fn classify(error: &KafkaError, doing: &str) -> Error {
     let text = format!("Kafka: {doing}: {error}");
-    match error.rdkafka_error_code() {
+    let code = match error {
+        KafkaError::AdminOp(code) => Some(*code),
+        error => error.rdkafka_error_code(),
+    };
+    match code {
         Some(Code::MessageSizeTooLarge) => Error::stop("KAFKA_MESSAGE_TOO_LARGE", text),
         Some(
             Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed | Code::GroupAuthorizationFailed,
@@ -79,5 +83,18 @@ fn quoted(table: &str) -> String {
         let parts: Vec<String> =
             table.splitn(2, '.').map(|part| format!("\"{}\"", part.replace('"', "\"\""))).collect();
         format!("'{}'", parts.join(".").replace('\'', "'\\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_to_an_administrator_s_request_is_looked_at_as_well() {
+        let code = |code| classify(&KafkaError::AdminOp(code), "x").code().to_owned();
+        assert_eq!(code(Code::TopicAuthorizationFailed), "KAFKA_DENIED");
+        assert_eq!(code(Code::InvalidReplicationFactor), "KAFKA_REPLICATION");
+        assert_eq!(code(Code::RequestTimedOut), "KAFKA");
     }
 }

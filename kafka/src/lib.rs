@@ -22,8 +22,11 @@
 
 mod announcement;
 mod failure;
+mod lag;
 mod ledger;
 mod merge;
+#[cfg(test)]
+mod mocked;
 mod murmur2;
 mod options;
 pub mod outbox;
@@ -31,6 +34,8 @@ mod partition;
 mod position;
 mod producer;
 mod published;
+mod reach;
+mod security;
 mod sink;
 mod source;
 mod tail;
@@ -38,12 +43,15 @@ mod topics;
 
 pub use announcement::Announcement;
 pub use failure::again;
+pub use lag::{Lag, TopicLag};
 pub use merge::{Merge, MergeOptions, Need, Needs};
 pub use murmur2::{murmur2, partition};
 pub use options::Options;
 pub use position::Position;
 pub use producer::Producer;
+pub use reach::reach;
+pub use security::{Mechanism, Protocol, Security, TLS};
 pub use sink::KafkaSink;
 pub use source::KafkaSource;
 pub use tail::Tail;
-pub use topics::Admin;
+pub use topics::{Admin, Weakness};

@@ -8,6 +8,8 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 
+use crate::security::Security;
+
 /// Where the topics are and how they are made.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -29,6 +31,8 @@ pub struct Options {
     pub in_flight_bytes: usize,
     /// Bytes that may be fetched ahead, over all partitions.
     pub fetch_bytes: usize,
+    /// TLS and SASL.
+    pub security: Security,
 }
 
 /// A single request.
@@ -48,6 +52,7 @@ impl Options {
             .set("topic.metadata.refresh.interval.ms", "30000")
             .set("allow.auto.create.topics", "false")
             .set_log_level(RDKafkaLogLevel::Warning);
+        self.security.apply(&mut config);
         config
     }
 

@@ -23,6 +23,7 @@ use crate::ledger::{Ledger, Part, Waiting, weight};
 use crate::murmur2::partition;
 use crate::options::{Options, made};
 use crate::published::Published;
+use crate::reach::refusal;
 
 /// What the producer's thread and the sink share.
 pub(crate) struct Shared {
@@ -68,6 +69,8 @@ impl ClientContext for Reports {
             self.0.fail(
                 Error::connection(format!("Kafka: the producer can't go on: {reason}")).with_code("KAFKA"),
             );
+        } else if let Some(refused) = error.rdkafka_error_code().and_then(|code| refusal(code, reason)) {
+            self.0.fail(refused);
         } else {
             tracing::debug!(target: "kafka", "{error}: {reason}");
         }
@@ -144,7 +147,14 @@ impl Producer {
     /// Why the stream can't go on.
     #[must_use]
     pub fn failure(&self) -> Option<Error> {
-        self.shared.ledger().failure().cloned()
+        let failure = self.shared.ledger().failure().cloned()?;
+        // A producer that may not go on gives its messages up, and says apart why.
+        let client = self.client.as_ref().filter(|_| failure.code() == "KAFKA");
+        let fatal = client.and_then(|client| client.client().fatal_error());
+        Some(match fatal {
+            Some((code, reason)) => classify(&KafkaError::Global(code), "writing").detail(reason),
+            None => failure,
+        })
     }
 
     /// Gives up what is not sent. When this returns nothing more of this producer reaches Kafka.

@@ -11,6 +11,7 @@ use rdkafka::topic_partition_list::Offset;
 use crate::announcement::Announcement;
 use crate::failure::classify;
 use crate::options::{Options, Quiet, REQUEST, made};
+use crate::reach::reach;
 use crate::sink::AFTER;
 
 /// Markers at the end of the transaction topic that are looked at first: one of a few is an END.
@@ -43,6 +44,7 @@ impl Tail {
 
     /// Reads the ends of the topics, as far as they exist.
     pub async fn read(options: &Options) -> Result<Tail> {
+        reach(options).await?;
         let options = options.clone();
         tokio::task::spawn_blocking(move || read(&options))
             .await

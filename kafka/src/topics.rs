@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use pg::{Error, QualifiedName, Result};
 use pipeline::envelope::Topics;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::error::RDKafkaErrorCode;
 
 use crate::failure::classify;
@@ -13,6 +15,18 @@ use crate::options::{Options, Quiet, REQUEST, made};
 
 /// Longest name that Kafka takes.
 const LONGEST: usize = 249;
+
+/// A topic that is less than the settings ask for; a run with it is possible.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Weakness {
+    pub what: String,
+    /// The command that changes it.
+    pub fix: String,
+}
+
+fn number(config: &ConfigResource, key: &str) -> Option<i64> {
+    config.get(key)?.value.as_deref()?.parse().ok()
+}
 
 /// Makes topics and looks at them.
 #[derive(Clone)]
@@ -76,11 +90,18 @@ impl Admin {
     ///
     /// # Errors
     /// As `ensure`.
-    pub async fn look(&self, topics: &Topics, tables: &[QualifiedName]) -> Result<()> {
+    pub async fn look(&self, topics: &Topics, tables: &[QualifiedName]) -> Result<Vec<Weakness>> {
         let names = names(topics, tables)?;
         let all = self.all().await?;
         let wanted = names.keys().chain([&topics.transaction, &topics.heartbeat]);
-        let existing: Vec<&str> = wanted.filter(|name| all.contains_key(*name)).map(String::as_str).collect();
+        let (existing, missing): (Vec<&str>, Vec<&str>) =
+            wanted.map(String::as_str).partition(|name| all.contains_key(*name));
+        // Rights and copies are looked at by the brokers, and nothing is made.
+        let missing: Vec<(&str, i32)> =
+            missing.into_iter().map(|name| (name, self.options.partitions)).collect();
+        if !missing.is_empty() {
+            self.create(&missing, all.get("").copied().unwrap_or(1), true).await?;
+        }
         self.check(&existing).await
     }
 
@@ -101,14 +122,14 @@ impl Admin {
         let missing: Vec<(&str, i32)> =
             wanted.iter().filter(|(name, _)| !all.contains_key(*name)).copied().collect();
         if !missing.is_empty() {
-            self.create(&missing, brokers).await?;
+            self.create(&missing, brokers, false).await?;
             all.extend(missing.iter().map(|(name, partitions)| ((*name).to_owned(), *partitions as usize)));
         }
         let partitions = wanted.iter().filter_map(|(name, _)| Some(((*name).to_owned(), *all.get(*name)?)));
         Ok(partitions.collect())
     }
 
-    async fn create(&self, missing: &[(&str, i32)], brokers: usize) -> Result<()> {
+    async fn create(&self, missing: &[(&str, i32)], brokers: usize, only_look: bool) -> Result<()> {
         let replication =
             self.options.replication.unwrap_or_else(|| i32::try_from(brokers).unwrap_or(1).clamp(1, 3));
         let retention = self.options.retention.as_millis().to_string();
@@ -126,7 +147,10 @@ impl Admin {
                     .set("message.timestamp.type", "LogAppendTime")
             })
             .collect();
-        let options = AdminOptions::new().request_timeout(Some(REQUEST)).operation_timeout(Some(REQUEST));
+        let options = AdminOptions::new()
+            .request_timeout(Some(REQUEST))
+            .operation_timeout(Some(REQUEST))
+            .validate_only(only_look);
         let results = self.client.create_topics(&new, &options).await.map_err(|e| self.unreachable(&e))?;
         for result in results {
             match result {
@@ -140,20 +164,42 @@ impl Admin {
         Ok(())
     }
 
-    /// Existing topics keep their settings, as far as nothing can get lost by them.
-    async fn check(&self, names: &[&str]) -> Result<()> {
+    /// Partitions and `retention.ms` (none: for ever) of these topics, as far as they exist.
+    ///
+    /// # Errors
+    /// The brokers can't be asked, or don't tell.
+    pub async fn settings(&self, names: &[&str]) -> Result<BTreeMap<String, (usize, Option<u64>)>> {
+        let all = self.all().await?;
+        let names: Vec<&str> = names.iter().copied().filter(|name| all.contains_key(*name)).collect();
+        let configs = self.configs(&names).await?;
+        let one = |(name, config): (&&str, ConfigResource)| {
+            let retention = number(&config, "retention.ms").and_then(|ms| u64::try_from(ms).ok());
+            ((*name).to_owned(), (all.get(*name).copied().unwrap_or(0), retention))
+        };
+        Ok(names.iter().zip(configs).map(one).collect())
+    }
+
+    async fn configs(&self, names: &[&str]) -> Result<Vec<ConfigResource>> {
         if names.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let resources: Vec<ResourceSpecifier<'_>> =
             names.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
         let options = AdminOptions::new().request_timeout(Some(REQUEST));
         let configs =
             self.client.describe_configs(&resources, &options).await.map_err(|e| self.unreachable(&e))?;
-        for (name, config) in names.iter().zip(configs) {
-            let config = config
+        let one = |(name, config): (&&str, std::result::Result<ConfigResource, RDKafkaErrorCode>)| {
+            config
                 .map_err(rdkafka::error::KafkaError::AdminOp)
-                .map_err(|e| classify(&e, &format!("looking at topic \"{name}\"")))?;
+                .map_err(|e| classify(&e, &format!("looking at topic \"{name}\"")))
+        };
+        names.iter().zip(configs).map(one).collect()
+    }
+
+    /// Existing topics keep their settings, as far as nothing can get lost by them; what is less than was asked for is said.
+    async fn check(&self, names: &[&str]) -> Result<Vec<Weakness>> {
+        let mut found = Vec::new();
+        for (name, config) in names.iter().zip(self.configs(names).await?) {
             let policy =
                 config.get("cleanup.policy").and_then(|entry| entry.value.clone()).unwrap_or_default();
             if policy.contains("compact") {
@@ -167,8 +213,47 @@ impl Admin {
                     self.options.brokers
                 )));
             }
+            self.weaknesses(name, &config, &mut found);
         }
-        Ok(())
+        Ok(found)
+    }
+
+    fn weaknesses(&self, name: &str, config: &ConfigResource, found: &mut Vec<Weakness>) {
+        let wanted = i64::try_from(self.options.retention.as_millis()).unwrap_or(i64::MAX);
+        let largest = i64::try_from(self.options.message_bytes).unwrap_or(i64::MAX);
+        let mut weak = |what: String, setting: String| {
+            found.push(Weakness {
+                what: format!("topic \"{name}\" has {what}"),
+                fix: format!(
+                    "kafka-configs.sh --bootstrap-server {} --alter --entity-type topics --entity-name {name} --add-config {setting}",
+                    self.options.brokers
+                ),
+            });
+        };
+        if let Some(kept) = number(config, "retention.ms").filter(|kept| (0..wanted).contains(kept)) {
+            weak(
+                format!(
+                    "retention.ms={kept}, less than kafka.retention ({wanted} ms): a writer that is away for longer has to start over"
+                ),
+                format!("retention.ms={wanted}"),
+            );
+        }
+        if let Some(kept) = number(config, "retention.bytes").filter(|kept| *kept >= 0) {
+            weak(
+                format!(
+                    "retention.bytes={kept}: what is not applied yet is removed when so much is behind it"
+                ),
+                "retention.bytes=-1".to_owned(),
+            );
+        }
+        if let Some(bytes) = number(config, "max.message.bytes").filter(|bytes| *bytes < largest) {
+            weak(
+                format!(
+                    "max.message.bytes={bytes}, less than kafka.message_bytes ({largest}): a larger event will stop the run"
+                ),
+                format!("max.message.bytes={largest}"),
+            );
+        }
     }
 
     /// Offsets behind the last record of each partition of these topics.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::component::component;
-use super::connection::Conninfo;
+use super::connection::{Conninfo, Secret};
 use super::value::choice;
 use super::{Jobs, Listen, Size};
 
@@ -40,6 +40,25 @@ choice! {
     pub enum KafkaValues {
         Postgres = "postgres",
         Debezium = "debezium",
+    }
+}
+
+choice! {
+    /// Kafka's `security.protocol`.
+    pub enum SecurityProtocol {
+        Plaintext = "PLAINTEXT",
+        Ssl = "SSL",
+        SaslPlaintext = "SASL_PLAINTEXT",
+        SaslSsl = "SASL_SSL",
+    }
+}
+
+choice! {
+    /// Kafka's `sasl.mechanism`.
+    pub enum SaslMechanism {
+        Plain = "PLAIN",
+        ScramSha256 = "SCRAM-SHA-256",
+        ScramSha512 = "SCRAM-SHA-512",
     }
 }
 
@@ -366,6 +385,9 @@ component! {
         /// longer has to start over.
         /// Default: a week, Kafka's own.
         pub retention: Duration = "7d",
+        /// Percent of the topics' retention: when what is not applied yet is older than that, the run and `status` warn.
+        /// Default: half of it, which leaves as much time to do something as there was.
+        pub retention_warning: usize = "50",
         /// How values are written: PostgreSQL's own text, which loses nothing (`postgres`), or as Debezium writes them by default (`debezium`).
         /// Default: postgres. One prefix has one of them; a run that has begun keeps to it.
         pub values: KafkaValues = "postgres",
@@ -384,6 +406,41 @@ component! {
         /// Bytes that may be fetched ahead, shared by all partitions.
         /// Default: keeps the writer busy while it reads many topics.
         pub fetch_bytes: Size = "64MB",
+        /// How the brokers' listener is spoken to; all but `PLAINTEXT`, and `SASL_PLAINTEXT` with `PLAIN`, need a build with the feature
+        /// `kafka-tls`.
+        /// Default: PLAINTEXT, Kafka's own.
+        pub security_protocol: SecurityProtocol = "PLAINTEXT",
+        /// How the password is proven. `PLAIN` sends it as it is: only through TLS.
+        /// Default: SCRAM-SHA-512, which never sends it.
+        pub sasl_mechanism: SaslMechanism = "SCRAM-SHA-512",
+        /// The user, for the two protocols with SASL.
+        /// Default: none.
+        pub sasl_username: Option<String> = "",
+        /// The user's password. From the environment (`WALFERRY_KAFKA_SASL_PASSWORD`) or the file of the configuration; refused in a command
+        /// line, where everybody on the machine can read it. Not recorded with the run: whatever speaks to the brokers asks for it again.
+        /// Default: none.
+        pub sasl_password: Option<Secret> = "",
+        /// File whose first line is the user's password.
+        /// Default: none.
+        pub sasl_password_file: Option<PathBuf> = "",
+        /// Shell command that prints the user's password; run whenever the stream begins.
+        /// Default: none.
+        pub sasl_password_command: Option<String> = "",
+        /// File with the certificates (PEM) of the authorities that may have signed the brokers' own.
+        /// Default: the system's.
+        pub ssl_ca: Option<PathBuf> = "",
+        /// File with our own certificate (PEM, with those between it and the authority), for brokers that ask for one.
+        /// Default: none.
+        pub ssl_cert: Option<PathBuf> = "",
+        /// File with the private key (PEM) of `kafka.ssl_cert`.
+        /// Default: none.
+        pub ssl_key: Option<PathBuf> = "",
+        /// File whose first line decrypts `kafka.ssl_key`.
+        /// Default: none; the key is not encrypted.
+        pub ssl_key_password_file: Option<PathBuf> = "",
+        /// Whether the brokers' certificate has to name the host that was asked for.
+        /// Default: on; without it, whoever has any certificate of the authority can pose as a broker.
+        pub ssl_endpoint_identification: bool = "on",
     }
 }
 

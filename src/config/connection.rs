@@ -46,6 +46,35 @@ impl Value for Conninfo {
     }
 }
 
+/// A password that stands in the configuration itself.
+#[derive(Clone)]
+pub struct Secret(SecretString);
+
+impl Secret {
+    #[must_use]
+    pub fn get(&self) -> SecretString {
+        self.0.clone()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.show())
+    }
+}
+
+impl Value for Secret {
+    const KIND: &'static str = "password";
+
+    fn read(text: &str) -> std::result::Result<Self, String> {
+        Ok(Secret(SecretString::from(text.to_owned())))
+    }
+
+    fn show(&self) -> String {
+        "(hidden)".to_owned()
+    }
+}
+
 /// Keywords whose environment variable is not `PG` and the keyword.
 const VARIABLES: &[(&str, &str)] = &[
     ("PGDATABASE", "dbname"),

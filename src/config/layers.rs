@@ -78,6 +78,11 @@ impl Layers {
     pub fn add_sets(&mut self, sets: &[String]) {
         for set in sets.iter().rev() {
             match set.split_once('=') {
+                Some((key, _)) if key.trim() == "kafka.sasl_password" => self.problems.push(
+                    "kafka.sasl_password: not in a command line, where everybody can read it: give \
+                     WALFERRY_KAFKA_SASL_PASSWORD, kafka.sasl_password_file or kafka.sasl_password_command"
+                        .to_owned(),
+                ),
                 Some((key, value)) => self.assign(key.trim(), vec![value.to_owned()], Origin::Set),
                 None => self.problems.push("--set: expected KEY=VALUE".to_owned()),
             }
@@ -193,7 +198,7 @@ impl Layers {
     /// What the run has recorded in the target: an object of texts. Keys of another version are passed over.
     pub fn add_run(&mut self, fields: &[&'static Field], recorded: &serde_json::Value) {
         let Some(object) = recorded.as_object() else { return };
-        for field in fields {
+        for field in fields.iter().filter(|field| super::settings::is_recorded(field.key)) {
             if let Some(text) = object.get(field.key).and_then(|value| value.as_str()) {
                 self.assign(field.key, vec![text.to_owned()], Origin::Run);
             }

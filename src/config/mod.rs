@@ -25,8 +25,8 @@ pub use components::{
     Databases, DebeziumSettings, DecimalMode, EventRoute, EventTable, HstoreMode, HttpSettings,
     IndexSettings, IntervalMode, InvalidOperation, KafkaSettings, KafkaValues, Keyless, LimitSettings,
     LogFormat, LogSettings, MissingField, OnLimit, OutboxSettings, PayloadNulls, ProgressMode, ReplicaRole,
-    RetrySettings, RunSettings, SchemaSettings, Select, SlotSettings, SynchronousCommit, TimeMode,
-    VerifySettings, Via,
+    RetrySettings, RunSettings, SaslMechanism, SchemaSettings, SecurityProtocol, Select, SlotSettings,
+    SynchronousCommit, TimeMode, VerifySettings, Via,
 };
 pub use layers::{Layers, Origin, Reader};
 pub use nearest::nearest;

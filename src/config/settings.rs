@@ -1,5 +1,6 @@
 //! The effective configuration of one command.
 
+use kafka::{Mechanism, Protocol, Security};
 use pg::{Error, Params, Result};
 use serde_json::{Map, Value as Json};
 
@@ -9,7 +10,8 @@ use super::value::unquote;
 use super::{
     ApplySettings, Component, CopySettings, CutoverSettings, Databases, DebeziumSettings, EventRoute,
     EventTable, Field, HttpSettings, IndexSettings, KafkaSettings, LimitSettings, LogSettings,
-    OutboxSettings, RetrySettings, RunSettings, SchemaSettings, Select, SlotSettings, VerifySettings, Via,
+    OutboxSettings, RetrySettings, RunSettings, SaslMechanism, SchemaSettings, SecurityProtocol, Select,
+    SlotSettings, VerifySettings, Via,
 };
 
 macro_rules! settings {
@@ -77,6 +79,14 @@ fn of_the_process(key: &str) -> bool {
     Databases::FIELDS.iter().any(|field| field.key == key)
         || key.starts_with("log.")
         || key.starts_with("http.")
+}
+
+/// Whether a key is kept with the run, and believed when it is read back: no way to a secret is, least of all a command.
+pub(super) fn is_recorded(key: &str) -> bool {
+    match key {
+        "source" | "source_admin" | "target_admin" => true,
+        _ => !of_the_process(key) && !key.contains("password"),
+    }
 }
 
 impl Settings {
@@ -149,6 +159,23 @@ impl Settings {
                     .to_owned(),
             );
         }
+        let kafka = &self.kafka;
+        let (protocol, mechanism) = self.kafka_protocol();
+        problems.extend(protocol.lacks(mechanism));
+        if !(1..=100).contains(&kafka.retention_warning) {
+            problems.push("kafka.retention_warning: from 1 to 100".to_owned());
+        }
+        let passwords = [
+            kafka.sasl_password.is_some(),
+            kafka.sasl_password_file.is_some(),
+            kafka.sasl_password_command.is_some(),
+        ];
+        if passwords.iter().filter(|given| **given).count() > 1 {
+            problems.push(
+                "kafka.sasl_password, kafka.sasl_password_file and kafka.sasl_password_command exclude each other"
+                    .to_owned(),
+            );
+        }
         if self.copy.chunk_bytes_min > self.copy.chunk_bytes_max {
             problems.push("copy.chunk_bytes_min is larger than copy.chunk_bytes_max".to_owned());
         }
@@ -170,6 +197,51 @@ impl Settings {
     #[must_use]
     pub fn kafka_prefix(&self) -> &str {
         self.kafka.prefix.as_deref().unwrap_or(self.name())
+    }
+
+    /// `security.protocol` and `sasl.mechanism`.
+    #[must_use]
+    pub fn kafka_protocol(&self) -> (Protocol, Mechanism) {
+        let protocol = match self.kafka.security_protocol {
+            SecurityProtocol::Plaintext => Protocol::Plaintext,
+            SecurityProtocol::Ssl => Protocol::Ssl,
+            SecurityProtocol::SaslPlaintext => Protocol::SaslPlaintext,
+            SecurityProtocol::SaslSsl => Protocol::SaslSsl,
+        };
+        let mechanism = match self.kafka.sasl_mechanism {
+            SaslMechanism::Plain => Mechanism::Plain,
+            SaslMechanism::ScramSha256 => Mechanism::ScramSha256,
+            SaslMechanism::ScramSha512 => Mechanism::ScramSha512,
+        };
+        (protocol, mechanism)
+    }
+
+    /// How the brokers know us, and we them. Reads the password anew.
+    ///
+    /// # Errors
+    /// Class `Usage`: the password can't be read.
+    pub fn kafka_security(&self) -> Result<Security> {
+        let kafka = &self.kafka;
+        let source = PasswordSource {
+            file: kafka.sasl_password_file.clone(),
+            command: kafka.sasl_password_command.clone(),
+        };
+        let of_key = PasswordSource { file: kafka.ssl_key_password_file.clone(), command: None };
+        let (protocol, mechanism) = self.kafka_protocol();
+        Ok(Security {
+            protocol,
+            mechanism,
+            username: kafka.sasl_username.clone(),
+            password: match &kafka.sasl_password {
+                Some(password) => Some(password.get()),
+                None => source.read()?,
+            },
+            ca: kafka.ssl_ca.clone(),
+            certificate: kafka.ssl_cert.clone(),
+            key: kafka.ssl_key.clone(),
+            key_password: of_key.read()?,
+            host_name: kafka.ssl_endpoint_identification,
+        })
     }
 
     fn source_password(&self) -> PasswordSource {
@@ -222,7 +294,7 @@ impl Settings {
     pub fn to_record(&self) -> Json {
         let recorded = self.effective.iter().filter(|effective| match effective.key {
             "source" | "source_admin" | "target_admin" => !effective.text.is_empty(),
-            key => effective.origin != Origin::Default && !of_the_process(key),
+            key => effective.origin != Origin::Default && is_recorded(key),
         });
         Json::Object(
             recorded.map(|e| (e.key.to_owned(), Json::String(e.text.clone()))).collect::<Map<_, _>>(),

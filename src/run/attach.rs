@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use writer::control::{Mode, Run, RunTable};
 
 use super::context::{Context, on_source};
+use super::lag::Found;
 use super::owner::Owner;
 use super::{monitor, publication};
 
@@ -206,11 +207,20 @@ pub async fn shown<T, W: Display>(
             context.reporter.note(format!("{what}: {}", now.join("; ")));
         }
         // Only a display: the next one may succeed.
-        let _ = Run::set_live(owner.session(), &context.name, &monitor::live(None, now, Vec::new())).await;
+        let _ = Run::set_live(
+            owner.session(),
+            &context.name,
+            &monitor::live(None, now, Vec::new(), Found::default()),
+        )
+        .await;
     };
     if showing {
-        let _ =
-            Run::set_live(owner.session(), &context.name, &monitor::live(None, Vec::new(), Vec::new())).await;
+        let _ = Run::set_live(
+            owner.session(),
+            &context.name,
+            &monitor::live(None, Vec::new(), Vec::new(), Found::default()),
+        )
+        .await;
     }
     result
 }

@@ -15,6 +15,7 @@ mod cutover;
 pub mod forward;
 pub mod hold;
 mod index;
+mod lag;
 mod live;
 mod load;
 pub mod modes;

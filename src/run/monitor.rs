@@ -9,6 +9,7 @@ use writer::apply::Applied;
 use writer::control::Live;
 
 use super::context::Context;
+use super::lag::Found;
 
 /// Milliseconds between 1970 and 2000.
 const PG_EPOCH_MS: i64 = 946_684_800_000;
@@ -149,7 +150,8 @@ impl Monitor {
 }
 
 /// What `status` shows.
-pub fn live(look: Option<&Look>, waiting: Vec<String>, warnings: Vec<String>) -> Live {
+pub fn live(look: Option<&Look>, waiting: Vec<String>, mut warnings: Vec<String>, kafka: Found) -> Live {
+    warnings.extend(kafka.warnings);
     Live {
         source_lsn: look.map(|look| look.source.to_string()),
         lag_bytes: look.map(|look| look.lag_bytes),
@@ -157,6 +159,7 @@ pub fn live(look: Option<&Look>, waiting: Vec<String>, warnings: Vec<String>) ->
         retained_wal_bytes: look.map(|look| look.retained),
         waiting,
         warnings,
+        topics: kafka.topics,
         host: hostname(),
         pid: std::process::id(),
         at_ms: unix_ms(),

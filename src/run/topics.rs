@@ -10,6 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use kafka::{
     Admin, Announcement, KafkaSink, KafkaSource, Merge, MergeOptions, Need, Needs, Position, Producer, Tail,
+    Weakness,
 };
 use pg::{Error, Lsn, QualifiedName, Result};
 use pipeline::TableSpec;
@@ -203,6 +204,7 @@ pub fn options(settings: &Settings) -> Result<kafka::Options> {
         message_bytes: kafka.message_bytes.as_usize(),
         in_flight_bytes: kafka.in_flight_bytes.as_usize(),
         fetch_bytes: kafka.fetch_bytes.as_usize(),
+        security: settings.kafka_security()?,
     })
 }
 
@@ -244,16 +246,20 @@ pub fn values(settings: &Settings) -> String {
 
 /// Looks at brokers and topics before a run begins, and changes nothing. `resumes`: the run has begun, and the topics may be its own.
 ///
+/// Answers with what is weaker than the settings ask for.
+///
 /// # Errors
 /// What would stop the run.
-pub async fn preflight(settings: &Settings, tables: &[TableSpec], resumes: bool) -> Result<()> {
+pub async fn preflight(settings: &Settings, tables: &[TableSpec], resumes: bool) -> Result<Vec<Weakness>> {
     let options = options(settings)?;
-    Admin::new(&options)?.look(&envelope::Topics::new(&options.prefix), &streamed(tables)).await?;
+    kafka::reach(&options).await?;
+    let weak = Admin::new(&options)?.look(&envelope::Topics::new(&options.prefix), &streamed(tables)).await?;
     let tail = Tail::read(&options).await?;
     if resumes || (tail.run_id.is_none() && tail.system_identifier.is_none()) {
-        return Ok(());
+        return Ok(weak);
     }
-    tail.check(&options.prefix, tail.system_identifier.as_deref().unwrap_or_default(), "new")
+    tail.check(&options.prefix, tail.system_identifier.as_deref().unwrap_or_default(), "new")?;
+    Ok(weak)
 }
 
 /// Removes the topics of a run, if they are its own, and says so.

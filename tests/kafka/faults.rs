@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use rdkafka::admin::{AdminOptions, AlterConfig, NewPartitions, ResourceSpecifier};
+use rdkafka::admin::{
+    AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::feed;
 use crate::support::feed::Builder;
+use crate::support::kafka::Record;
 use crate::support::{Feed, Kafka, Way};
 
 const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, body text)";
@@ -49,8 +52,9 @@ async fn row_27_while_all_brokers_are_down_the_slot_waits() {
     let before = confirmed(&feed).await;
     feed.source("INSERT INTO t SELECT g, 'down' FROM generate_series(2, 2000) g").await;
     feed.source("DELETE FROM t WHERE id % 2 = 0").await;
-    // Longer than any of the run's own retries.
-    let over = std::time::Instant::now() + Duration::from_secs(12);
+    // Longer than any of the run's own retries; in full, longer than librdkafka gives a message by default.
+    let outage = Duration::from_secs(if super::full() { 11 * 60 } else { 12 });
+    let over = std::time::Instant::now() + outage;
     while std::time::Instant::now() < over {
         assert_eq!(
             confirmed(&feed).await,
@@ -92,7 +96,7 @@ async fn row_29_a_crash_at_any_message_changes_nothing_in_the_target() {
 }
 
 /// Events wait in the topics while the writer can't apply them; then the run is killed.
-async fn unread(feed: &mut Feed) {
+pub(super) async fn unread(feed: &mut Feed) {
     feed.source("INSERT INTO t VALUES (1, 'read')").await;
     feed.expect_same_content().await;
     let before = confirmed(feed).await;
@@ -128,6 +132,68 @@ async fn row_31_a_topic_that_was_deleted_unread_is_refused() {
     unread(&mut feed).await;
     kafka.delete_topic(&format!("{prefix}_default.public.t")).await;
     refuses(feed, "KAFKA_DATA_LOST").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn row_31_a_topic_made_anew_under_the_same_name_is_refused() {
+    let kafka = Kafka::shared().await;
+    let foreign =
+        Record { partition: 0, key: None, value: Some(b"{}".to_vec()), headers: Vec::new(), timestamp: None };
+    // Shorter than it was, and with records of somebody else's at the position that is to be read.
+    for records in [0, 3] {
+        let prefix = Kafka::prefix();
+        let mut feed = Feed::of(TABLE).via(kafka, &prefix).ways(&[Way::Default]).start().await;
+        unread(&mut feed).await;
+        let topic = format!("{prefix}_default.public.t");
+        kafka.delete_topic(&topic).await;
+        let new = NewTopic::new(&topic, 1, TopicReplication::Fixed(1));
+        kafka.admin().create_topics([&new], &AdminOptions::new()).await.unwrap().remove(0).unwrap();
+        for _ in 0..records {
+            kafka.produce(&topic, &foreign).await;
+        }
+        if records == 0 {
+            refuses(feed, "KAFKA_DATA_LOST").await;
+        } else {
+            feed.restart().await;
+            assert_eq!(feed.errors().await, ["EVENT_MALFORMED"]);
+            feed.expect_on_targets("SELECT count(*) FROM t", &["1"]).await;
+            feed.end().await;
+        }
+    }
+}
+
+/// A broker that makes topics for whoever asks: what it would make has one partition, a week, and the broker's own limits.
+#[tokio::test(flavor = "multi_thread")]
+async fn row_33_nothing_rests_on_topics_that_make_themselves() {
+    let kafka = Kafka::start_with(&["auto.create.topics.enable=true", "num.partitions=7"]).await;
+    let mut feed = alone(&kafka).set("kafka.partitions=3").set("kafka.retention=3h").start().await;
+    feed.source("INSERT INTO t VALUES (1, 'x')").await;
+    feed.expect_exact().await;
+    let topic = "f_default.public.t";
+    let made = async |feed: &Feed, topic: &str, partitions: usize| {
+        assert_eq!(kafka.topics(topic), [(topic.to_owned(), partitions)]);
+        let settings = ["retention.ms", "cleanup.policy", "message.timestamp.type"];
+        let mut found = Vec::new();
+        for setting in settings {
+            found.push(kafka.topic_setting(topic, setting).await);
+        }
+        assert_eq!(found, ["10800000", "delete", "LogAppendTime"], "{}", feed.database);
+    };
+    made(&feed, topic, 3).await;
+    // Looked for by a run that starts, before the first record of a table that joins, and after somebody has deleted it.
+    feed.source("CREATE TABLE late (id int PRIMARY KEY)").await;
+    feed.target("CREATE TABLE late (id int PRIMARY KEY)").await;
+    feed.lanes[0].walferry.command("refresh").run().await.expect_code(0);
+    feed.source("INSERT INTO late VALUES (1)").await;
+    feed.expect_same_content().await;
+    made(&feed, "f_default.public.late", 3).await;
+    feed.kill().await;
+    kafka.delete_topic(topic).await;
+    feed.restart().await;
+    let output = feed.lanes[0].running.take().unwrap().wait_exit_within(Duration::from_secs(120)).await;
+    assert!(output.code == 4 && output.stderr.contains("KAFKA_DATA_LOST"), "{output:#?}");
+    made(&feed, topic, 3).await;
+    feed.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -202,6 +268,55 @@ async fn row_34_an_event_above_the_limit_stops_the_run_until_the_limit_is_raised
     kafka.admin().alter_configs([&change], &AdminOptions::new()).await.unwrap().remove(0).unwrap();
     feed.reconfigure(&["--set", "kafka.message_bytes=1MB"]).await;
     feed.expect_exact().await;
+    feed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn row_34_large_rows_pass_in_the_copy_and_in_the_stream() {
+    let kafka = Kafka::shared().await;
+    let schema = "CREATE TABLE t (id int PRIMARY KEY, body text, data bytea);
+         ALTER TABLE t ALTER data SET STORAGE EXTERNAL; ALTER TABLE t ALTER body SET STORAGE EXTERNAL;
+         INSERT INTO t SELECT 1, repeat('long', 500000), decode(repeat('00ff10', 4000000), 'hex')";
+    let mut feed = Feed::of(schema).via(kafka, &Kafka::prefix()).ways(&[Way::Default]).start().await;
+    feed.source("INSERT INTO t SELECT 2, body, NULL FROM t").await;
+    feed.source("INSERT INTO t SELECT 3, NULL, data FROM t WHERE id = 1").await;
+    // Neither value is sent again.
+    feed.source("UPDATE t SET id = id + 10").await;
+    feed.expect_exact().await;
+    feed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn row_41_children_before_parents_and_cascades_that_are_undone() {
+    let kafka = Kafka::shared().await;
+    let schema = "CREATE TABLE parent (id int PRIMARY KEY, n int);
+         CREATE TABLE child (id int PRIMARY KEY, parent int NOT NULL REFERENCES parent ON DELETE CASCADE);
+         CREATE TABLE grandchild (id int PRIMARY KEY, child int REFERENCES child ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED)";
+    let mut feed = Feed::of(schema)
+        .via(kafka, &Kafka::prefix())
+        .ways(&[Way::Default, Way::Rows, Way::Origin])
+        .arg("--partitions")
+        .arg("3")
+        .start()
+        .await;
+    let fill = "INSERT INTO parent SELECT g, 0 FROM generate_series(1, 60) g; INSERT INTO child SELECT g, g FROM generate_series(1, 60) g;
+                INSERT INTO grandchild SELECT g, g FROM generate_series(1, 60) g";
+    feed.together(&[
+        // The child of a child comes first: the constraint is looked at when all are there.
+        "INSERT INTO grandchild VALUES (100, 100); INSERT INTO parent VALUES (100, 0); INSERT INTO child VALUES (100, 100)",
+        fill,
+        // The rows that the cascade takes along are there again at the end, in the same transaction and in the next one.
+        &format!("DELETE FROM parent WHERE id <= 60; {fill}; UPDATE parent SET n = 1"),
+        "DELETE FROM parent WHERE id <= 30",
+        "INSERT INTO parent SELECT g, 2 FROM generate_series(1, 30) g; INSERT INTO child SELECT g, g FROM generate_series(1, 15) g",
+    ])
+    .await;
+    feed.expect_same().await;
+    feed.expect_on_targets(
+        "SELECT (SELECT count(*) FROM parent), (SELECT count(*) FROM child), (SELECT count(*) FROM grandchild)",
+        &["61|46|31"],
+    )
+    .await;
     feed.end().await;
 }
 

@@ -105,6 +105,7 @@ impl State {
             "cutover": run.cutover,
             "waiting": live.waiting,
             "warnings": live.warnings,
+            "topics": live.topics,
             "gap": run.gap,
             "steps": self.steps,
             "host": self.holder.as_ref().map(|_| &live.host),

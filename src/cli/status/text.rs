@@ -18,6 +18,7 @@ pub fn render(state: &State) -> String {
     // Writing to a String can't fail.
     let _ = head(&mut out, state);
     let _ = tables(&mut out, state);
+    let _ = topics(&mut out, state);
     out
 }
 
@@ -141,6 +142,33 @@ fn gaps(gap: &Value) -> Vec<String> {
         format!("{what}: {} to {}", text(one, "from"), text(one, "to"))
     };
     gap.as_array().map(|all| all.iter().map(line).collect()).unwrap_or_default()
+}
+
+fn topics(out: &mut String, state: &State) -> std::fmt::Result {
+    let live = &state.run.live.topics;
+    let all = live.len() <= LISTED;
+    let listed: Vec<_> = live.iter().filter(|topic| all || topic.lag_events > 0).take(LISTED).collect();
+    if listed.is_empty() {
+        return Ok(());
+    }
+    let span = |ms: u64| duration(Duration::from_millis(ms));
+    let rows = listed
+        .into_iter()
+        .map(|topic| {
+            vec![
+                crate::output::lines::visible(&topic.topic),
+                count(topic.partitions),
+                count(topic.lag_events),
+                span(topic.lag_ms),
+                topic.retention_left_ms.map_or_else(|| "—".to_owned(), span),
+            ]
+        })
+        .collect();
+    write!(
+        out,
+        "\n{}",
+        self::table(&["topic", "partitions", "events behind", "behind", "until removed"], rows)
+    )
 }
 
 fn tables(out: &mut String, state: &State) -> std::fmt::Result {

@@ -12,13 +12,14 @@ use reader::slot;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use writer::apply::{Applied, Handle};
-use writer::control::{Run, Step};
+use writer::control::{Progress, Run, Step};
 
 use super::auto::Auto;
 use super::{ENDED, End, requests};
 use crate::config::OnLimit;
 use crate::http;
 use crate::run::context::{Context, Half, on_target};
+use crate::run::lag::{Found, LagWatch};
 use crate::run::load;
 use crate::run::monitor::{self, Look, Monitor};
 use crate::run::owner::Owner;
@@ -45,6 +46,7 @@ pub(super) async fn run(
     notifications: &mut Option<tokio::sync::mpsc::UnboundedReceiver<tokio_postgres::Notification>>,
     backoff: &mut Backoff,
     stop: &CancellationToken,
+    lag: Option<LagWatch>,
 ) -> Result<End> {
     // A session of the loop's own. The jobs work on the owner's and are not polled while the loop waits for an answer; an answer that one
     // of them has not taken yet would hold up all that come after it on the same connection.
@@ -152,7 +154,11 @@ pub(super) async fn run(
                 if context.half == Half::Writer && !look.slot_active {
                     waiting.push(NO_READER.to_owned());
                 }
-                Run::set_live(client, name, &monitor::live(Some(&look), waiting, warnings.clone())).await?;
+                let kafka = match &lag {
+                    Some(lag) => lag.look(Progress::carrier(client, name).await?),
+                    None => Found::default(),
+                };
+                Run::set_live(client, name, &monitor::live(Some(&look), waiting, warnings.clone(), kafka)).await?;
                 let changes = applied.progress.counters.changes();
                 let rate = (changes - last_rate.1) as f64 / last_rate.0.elapsed().as_secs_f64().max(0.001);
                 last_rate = (Instant::now(), changes);

@@ -25,6 +25,7 @@ use writer::control::{Progress, Run, RunTable, Step};
 
 use super::announce;
 use super::context::{Context, Half};
+use super::lag::LagWatch;
 use super::owner::Owner;
 use super::retry::Backoff;
 use super::topics::{self, Topics};
@@ -109,9 +110,13 @@ pub async fn stream(context: &Context, owner: &mut Owner, run: &Run, backoff: &m
         context.reporter.step(Step::Catchup.as_str());
     }
     let mut notifications = owner.notifications.take();
+    let lag = match context.settings.run.via {
+        Via::Direct => None,
+        Via::Kafka => Some(LagWatch::start(context, &tables)?),
+    };
     let (watched, owned) = (handle.clone(), &*owner);
     let result =
-        beside::run(context, owned, run, watched, &mut tasks, &mut notifications, backoff, &stop).await;
+        beside::run(context, owned, run, watched, &mut tasks, &mut notifications, backoff, &stop, lag).await;
     owner.notifications = notifications;
     if handle.applied.borrow().held {
         give_up.cancel();

@@ -44,6 +44,7 @@ pub struct Builder {
     scope: Scope,
     kafka: Option<(String, String)>,
     services: bool,
+    environment: Vec<(String, String)>,
 }
 
 impl Builder {
@@ -61,6 +62,7 @@ impl Builder {
             scope: Scope::default(),
             kafka: None,
             services: false,
+            environment: Vec::new(),
         }
     }
 
@@ -99,8 +101,19 @@ impl Builder {
     }
 
     /// The changes travel through this broker; every lane has topics of its own, `<prefix>_<way>`.
-    pub fn via(mut self, kafka: &Kafka, prefix: &str) -> Self {
-        self.kafka = Some((kafka.brokers(), prefix.to_owned()));
+    pub fn via(self, kafka: &Kafka, prefix: &str) -> Self {
+        self.via_brokers(&kafka.brokers(), prefix)
+    }
+
+    /// As `via`, given what `--brokers` takes.
+    pub fn via_brokers(mut self, brokers: &str, prefix: &str) -> Self {
+        self.kafka = Some((brokers.to_owned(), prefix.to_owned()));
+        self
+    }
+
+    /// A variable in the environment of the runs.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -176,6 +189,7 @@ impl Builder {
                 None => target.uri(&lane),
             };
             let walferry = Walferry::new(&source.uri(&database), &uri).name(&lane);
+            let walferry = self.environment.iter().fold(walferry, |run, (name, value)| run.env(name, value));
             let verb = if self.services { "write" } else { "replicate" };
             let mut command = walferry.command(verb).args(&["-v", "--progress", "never"]);
             // Without a way to the target.

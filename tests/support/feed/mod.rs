@@ -26,7 +26,7 @@ use super::{Postgres, Walferry};
 use pg::Lsn;
 
 /// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// One run into one target.
 pub struct Lane {
@@ -100,9 +100,13 @@ impl Feed {
 
     /// Waits until everything committed so far is applied on every target.
     pub async fn applied(&mut self) {
+        self.applied_within(PATIENCE).await;
+    }
+
+    pub async fn applied_within(&mut self, patience: Duration) {
         let marker = oracle::marker(self.source, &self.database).await;
         for lane in &mut self.lanes {
-            lane.wait_applied(marker).await;
+            lane.wait_applied(marker, patience).await;
         }
     }
 
@@ -244,23 +248,23 @@ impl Lane {
         }
     }
 
-    async fn wait_applied(&mut self, position: Lsn) {
+    async fn wait_applied(&mut self, position: Lsn, patience: Duration) {
         let sql = format!(
             "SELECT coalesce(max(end_lsn) >= '{position}', false) FROM walferry.progress WHERE run = '{}'",
             self.walferry.run_name()
         );
-        self.wait_for("the marker to be applied", &sql).await;
+        self.wait_for("the marker to be applied", &sql, patience).await;
     }
 
     /// Waits until the run has come to this step; the steps are compared by name.
     async fn wait_live(&mut self) {
         let sql =
             format!("SELECT step = 'live' FROM walferry.runs WHERE name = '{}'", self.walferry.run_name());
-        self.wait_for("step live", &sql).await;
+        self.wait_for("step live", &sql, PATIENCE).await;
     }
 
-    async fn wait_for(&mut self, what: &str, sql: &str) {
-        let deadline = Instant::now() + PATIENCE;
+    async fn wait_for(&mut self, what: &str, sql: &str, patience: Duration) {
+        let deadline = Instant::now() + patience;
         loop {
             // At first there is no such table, then no such row.
             if let Ok(Some(row)) = self.target.query_opt(sql, &[]).await

@@ -9,8 +9,9 @@
 //! A node takes about 400 MB, so a test has one of its own only where the broker itself is what fails.
 
 mod process;
+pub mod secured;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -18,14 +19,16 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::{BorrowedMessage, Header, Headers, Message};
+use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
+use rdkafka::producer::{FutureProducer, FutureRecord};
 use tokio::sync::OnceCell;
 
 use super::postgres::free_port;
 use super::{programs, scratch};
 use process::Process;
+pub use secured::Secured;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A broker and its data folder; both are gone when it is dropped.
 pub struct Kafka {
@@ -83,16 +86,19 @@ impl Kafka {
         Kafka::start_with(&[]).await
     }
 
-    /// With more lines in server.properties.
+    /// With more lines in server.properties, which win; `{port}` and `{controller}` stand for the node's own.
     pub async fn start_with(properties: &[&str]) -> Kafka {
+        let mut kafka = Kafka::prepare(properties, 1, |_| false);
+        kafka.restart().await;
+        kafka
+    }
+
+    /// A node that is not started. `format` may fill the data folder, given the file of properties; `false`: the template is good enough.
+    fn prepare(properties: &[&str], node: usize, format: impl FnOnce(&Path) -> bool) -> Kafka {
         let folder = scratch::folder("kafka");
         let (port, controller) = (free_port(), free_port());
         let data = folder.join("data");
         std::fs::create_dir(&data).expect("the folder is ours");
-        for file in ["meta.properties", "bootstrap.checkpoint"] {
-            std::fs::copy(programs::kafka().join("formatted").join(file), data.join(file))
-                .expect("scripts/setup --kafka has made the template");
-        }
         let mut lines = format!(
             "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
              listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
@@ -105,13 +111,28 @@ impl Kafka {
             data.display()
         );
         for property in properties {
-            lines += property;
+            lines += &property
+                .replace("{port}", &port.to_string())
+                .replace("{controller}", &controller.to_string());
             lines.push('\n');
         }
-        std::fs::write(folder.join("server.properties"), lines).expect("the folder is ours");
-        let mut kafka = Kafka { port, folder, process: None };
-        kafka.restart().await;
-        kafka
+        let file = folder.join("server.properties");
+        std::fs::write(&file, lines).expect("the folder is ours");
+        if !format(&file) {
+            for file in ["meta.properties", "bootstrap.checkpoint"] {
+                std::fs::copy(programs::kafka().join("formatted").join(file), data.join(file))
+                    .expect("scripts/setup --kafka has made the template");
+            }
+            // Nodes of one cluster differ in their own number and their folder's name.
+            let properties = data.join("meta.properties");
+            let text = std::fs::read_to_string(&properties).expect("it was just copied");
+            let text = text.replace("node.id=1", &format!("node.id={node}"));
+            let line =
+                text.lines().find(|line| line.starts_with("directory.id=")).expect("a folder has a name");
+            let own = format!("directory.id={node}{}", &line["directory.id=".len() + 1..]);
+            std::fs::write(&properties, text.replace(line, &own)).expect("the folder is ours");
+        }
+        Kafka { port, folder, process: None }
     }
 
     pub fn brokers(&self) -> String {
@@ -172,7 +193,8 @@ impl Kafka {
             }
             let ended = self.process.as_mut().is_none_or(|process| process.has_ended());
             let log = || std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
-            assert!(!ended && Instant::now() < deadline, "the broker did not start:\n{}", log());
+            assert!(!ended, "the broker ended:\n{}", log());
+            assert!(Instant::now() < deadline, "the broker did not start in time:\n{}", log());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -214,6 +236,28 @@ impl Kafka {
             }
             records
         })
+    }
+
+    /// Writes a record as somebody else would.
+    pub async fn produce(&self, topic: &str, record: &Record) {
+        let producer: FutureProducer =
+            ClientConfig::new().set("bootstrap.servers", self.brokers()).create().expect("a producer");
+        let headers = record.headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
+            headers.insert(Header { key, value: value.as_deref() })
+        });
+        let mut message: FutureRecord<'_, [u8], [u8]> =
+            FutureRecord::to(topic).partition(record.partition).headers(headers);
+        message.key = record.key.as_deref();
+        message.payload = record.value.as_deref();
+        producer.send(message, PATIENCE).await.expect("the record is written");
+    }
+
+    /// A setting of a topic, as the broker has it.
+    pub async fn topic_setting(&self, topic: &str, key: &str) -> String {
+        let resource = rdkafka::admin::ResourceSpecifier::Topic(topic);
+        let answer = self.admin().describe_configs([&resource], &AdminOptions::new()).await;
+        let config = answer.expect("it answers").remove(0).expect("the topic is there");
+        config.get(key).and_then(|entry| entry.value.clone()).unwrap_or_default()
     }
 
     pub async fn delete_topic(&self, topic: &str) {

@@ -63,10 +63,28 @@ pub struct Live {
     pub waiting: Vec<String>,
     /// What somebody should do something about before it breaks.
     pub warnings: Vec<String>,
+    /// Through Kafka: the run's topics, those of the transactions first.
+    pub topics: Vec<TopicLive>,
     pub host: String,
     pub pid: u32,
     /// Unix time in ms at which this was written.
     pub at_ms: u64,
+}
+
+/// How far the writer is behind the end of a topic, and ahead of its retention.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TopicLive {
+    pub topic: String,
+    pub partitions: u64,
+    /// Records behind what the target has applied.
+    pub lag_events: u64,
+    /// Age of the first of them; 0: there is none.
+    pub lag_ms: u64,
+    /// None: they are kept for ever.
+    pub retention_ms: Option<u64>,
+    /// Until what is not applied is removed, if nothing is applied meanwhile.
+    pub retention_left_ms: Option<u64>,
 }
 
 /// As `status` shows it.

@@ -1,0 +1,117 @@
+//! What the topics are made with, what of existing ones is a finding, and that a key is where Java's clients look for it.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
+
+use crate::support::{Feed, Kafka, Way, programs};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_setting_of_a_topic_is_explicit() {
+    let kafka = Kafka::shared().await;
+    let prefix = Kafka::prefix();
+    let feed = Feed::of("CREATE TABLE t (id int PRIMARY KEY)")
+        .via(kafka, &prefix)
+        .ways(&[Way::Default])
+        .set("kafka.partitions=5")
+        .set("kafka.replication_factor=1")
+        .set("kafka.retention=9h")
+        .set("kafka.message_bytes=3MB")
+        .start()
+        .await;
+    let prefix = format!("{prefix}_default");
+    let names = [
+        format!("{prefix}.public.t"),
+        format!("{prefix}.transaction"),
+        format!("__debezium-heartbeat.{prefix}"),
+    ];
+    for (name, partitions) in names.iter().zip([5, 1, 1]) {
+        assert_eq!(kafka.topics(name), [(name.clone(), partitions)]);
+        for (setting, expected) in [
+            ("cleanup.policy", "delete"),
+            ("retention.ms", "32400000"),
+            ("max.message.bytes", "3145728"),
+            ("min.insync.replicas", "1"),
+            ("message.timestamp.type", "LogAppendTime"),
+        ] {
+            assert_eq!(kafka.topic_setting(name, setting).await, expected, "{name}: {setting}");
+        }
+    }
+    feed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_is_less_than_was_asked_for_is_a_finding() {
+    let kafka = Kafka::shared().await;
+    let prefix = Kafka::prefix();
+    let topic = format!("{prefix}_default.public.t");
+    let new = NewTopic::new(&topic, 1, TopicReplication::Fixed(1))
+        .set("retention.ms", "60000")
+        .set("retention.bytes", "1000000")
+        .set("max.message.bytes", "1000");
+    kafka.admin().create_topics([&new], &AdminOptions::new()).await.unwrap().remove(0).unwrap();
+    let mut feed = Feed::of("CREATE TABLE t (id int PRIMARY KEY)")
+        .via(kafka, &prefix)
+        .ways(&[Way::Default])
+        .start()
+        .await;
+    let walferry = &feed.lanes[0].walferry;
+    let prefix = format!("{prefix}_default");
+    let arguments = ["--via", "kafka", "--brokers", &kafka.brokers(), "--prefix", &prefix];
+    let check = walferry.command("check").args(&arguments).run().await;
+    for said in [
+        "retention.ms=60000",
+        "retention.bytes=1000000",
+        "max.message.bytes=1000",
+        "kafka-configs.sh",
+        "KAFKA_TOPIC_WEAK",
+    ] {
+        assert!(check.said().contains(said), "{said}: {check:#?}");
+    }
+    // A run with it is possible.
+    feed.source("INSERT INTO t VALUES (1)").await;
+    feed.expect_exact().await;
+    feed.end().await;
+}
+
+/// The records come from the Java producer that Kafka's own tool uses; its partitioner is the one that every Java client has by default.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_in_the_partition_where_java_puts_it() {
+    const PARTITIONS: usize = 23;
+    let kafka = Kafka::shared().await;
+    let topic = format!("{}.java", Kafka::prefix());
+    let new = NewTopic::new(&topic, PARTITIONS as i32, TopicReplication::Fixed(1));
+    kafka.admin().create_topics([&new], &AdminOptions::new()).await.unwrap().remove(0).unwrap();
+    let mut keys: Vec<String> = (1..=300).map(|id| format!("{{\"id\":{id}}}")).collect();
+    keys.extend(
+        (0..100).map(|length| "é".repeat(length % 7) + &"k".repeat(length)).filter(|key| !key.is_empty()),
+    );
+    let lines: String = keys.iter().map(|key| format!("{key}\tv\n")).collect();
+    let mut java = Command::new("java")
+        .args(["-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dfile.encoding=UTF-8", "-cp"])
+        .arg(programs::kafka().join("libs").join("*"))
+        .args([
+            "org.apache.kafka.tools.ConsoleProducer",
+            "--bootstrap-server",
+            &kafka.brokers(),
+            "--topic",
+            &topic,
+        ])
+        .args(["--property", "parse.key=true"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("java runs");
+    java.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    let output = java.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let records = kafka.records(&topic);
+    assert_eq!(records.len(), keys.len());
+    for record in records {
+        let key = record.key.as_deref();
+        let text = String::from_utf8_lossy(key.unwrap_or_default()).into_owned();
+        assert_eq!(::kafka::partition(key, PARTITIONS), record.partition, "{text}");
+    }
+}
