@@ -1,0 +1,52 @@
+# walferry in a container: the binary, pg_dump, the libraries of both, and nothing to build with.
+#
+#   docker build -t walferry .        (or podman)
+#   docker run --rm walferry check --source … --target …
+#
+# Runs with a read-only root, without capabilities, and writes nothing outside of /tmp. PROFILE=dev builds sooner.
+
+ARG RUST=1.95.0
+ARG DEBIAN=trixie
+ARG POSTGRES=18
+
+FROM docker.io/library/rust:${RUST}-slim-${DEBIAN} AS build
+# librdkafka is compiled from source, which takes a C compiler and make.
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends gcc libc6-dev make ca-certificates \
+    && rm -rf /var/lib/apt/lists/*
+WORKDIR /src
+COPY . .
+ARG PROFILE=release
+ARG FEATURES=
+# The toolchain is the one of this image: rust-toolchain.toml would fetch the linters as well.
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/src/target \
+    rm rust-toolchain.toml \
+    && cargo build --locked --profile "$PROFILE" --features "$FEATURES" --bin walferry \
+    && folder=$([ "$PROFILE" = dev ] && echo debug || echo "$PROFILE") \
+    && install -D "target/$folder/walferry" /out/usr/local/bin/walferry \
+    && strip --strip-debug /out/usr/local/bin/walferry \
+    && install -D -m 755 compose/image/healthy /out/usr/local/bin/healthy \
+    && install -D -m 644 /etc/ssl/certs/ca-certificates.crt /out/etc/ssl/certs/ca-certificates.crt
+
+# The newest pg_dump reads every source from 10 on. Taken out of the server's image with the libraries that it names.
+FROM docker.io/library/postgres:${POSTGRES}-${DEBIAN} AS client
+COPY compose/image/with-libraries /usr/local/bin/
+RUN sh /usr/local/bin/with-libraries "$(readlink -f "$(pg_config --bindir)/pg_dump")" /out
+
+FROM docker.io/library/debian:${DEBIAN}-slim
+LABEL org.opencontainers.image.title=walferry \
+      org.opencontainers.image.description="Moves a live PostgreSQL database into another one and keeps the copy fed" \
+      org.opencontainers.image.licenses=Apache-2.0
+COPY --from=client /out /
+COPY --from=build /out /
+RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin walferry
+USER 10001:10001
+ENV PATH=/usr/local/bin:/usr/bin:/bin \
+    WALFERRY_LOG_PROGRESS=never
+WORKDIR /tmp
+# Answers with WALFERRY_HTTP_LISTEN=127.0.0.1:8080 (or another port, named by HEALTH_PORT too).
+HEALTHCHECK --interval=5s --timeout=3s --start-period=60s --retries=3 CMD ["healthy"]
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["walferry"]
+CMD ["--help"]
