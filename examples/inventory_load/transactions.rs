@@ -278,7 +278,7 @@ async fn savepoint(tx: &mut Transaction<'_>, device: i64, name: &str) -> Result<
 
 pub async fn highest_device(connection: &Client) -> Result<i64, Error> {
     connection
-        .query_one("SELECT max(id) FROM devices WHERE service_tag NOT LIKE 'LD%'", &[])
+        .query_one("SELECT max(id) FROM devices WHERE service_tag !~ '^LD|TEST'", &[])
         .await
         .map(|row| row.get(0))
 }
