@@ -111,7 +111,7 @@ impl Command {
             | Command::Write(_) => Needs::Both,
             Command::Read(_) => Needs::Source,
             Command::Config(_) => Needs::Nothing,
-            Command::Outbox(_) => Needs::Source,
+            Command::Outbox(args) => args.needs(),
             _ => Needs::Target,
         }
     }
@@ -124,7 +124,8 @@ impl Command {
     /// A connector's file, and the tables that say what becomes of its properties.
     fn connector(&self) -> Option<(&Path, Vec<&'static [Property]>)> {
         match self {
-            Command::Config(args) => Some((args.connector()?, vec![connector::SOURCE])),
+            Command::Config(args) => Some((args.connector()?, connector::tables_of(args.connector()?))),
+            Command::Outbox(args) => Some((args.connector()?, vec![connector::OUTBOX, connector::SOURCE])),
             _ => None,
         }
     }

@@ -538,9 +538,24 @@ component! {
         /// is the payload's text; `bytes` those of a bytea.
         /// Default: json, as Kafka Connect's.
         pub value_converter: Converter = "json",
+        /// Publish the rows that the outbox tables have when the slot is made; source 12 and later.
+        /// Default: off, because they were mostly published before, by whatever did it then.
+        pub snapshot: bool = "off",
+        /// Make the publication that `run.publication` names where it is not there, for the outbox tables alone.
+        /// Default: off; a name that is given is one that exists. A connector file's `publication.autocreate.mode` turns it on.
+        pub make_publication: bool = "off",
         /// Make a topic that an event needs and that is not there, with `kafka.partitions` and `kafka.retention`.
         /// Default: on. Off: the stream waits for the topic.
         pub create_topics: bool = "on",
+        /// Rows whose event Kafka has acknowledged are deleted when they are older than this, also by `outbox clean`.
+        /// Default: none; nothing is ever deleted.
+        pub retention: Option<Duration> = "",
+        /// Column that says how old a row is.
+        /// Default: `table.field.event.timestamp`, else `created_at` or `timestamp`, whichever the table has.
+        pub retention_column: Option<String> = "",
+        /// Rows that one DELETE takes.
+        /// Default: small enough that no lock is held for long and vacuum keeps up.
+        pub retention_batch: usize = "500",
     }
 }
 

@@ -71,6 +71,8 @@ pub enum Needs {
     Nothing,
     Target,
     Source,
+    /// The brokers alone.
+    Brokers,
     Both,
 }
 
@@ -144,7 +146,7 @@ impl Settings {
         }
         let given =
             |key: &str| self.effective.iter().any(|e| e.key == key && matches!(e.origin, Origin::Flag(_)));
-        if needs != Needs::Source
+        if !matches!(needs, Needs::Source | Needs::Brokers)
             && self.run.via == Via::Direct
             && (given("kafka.brokers") || given("kafka.prefix"))
         {

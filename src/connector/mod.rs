@@ -15,6 +15,7 @@
 
 mod apply;
 mod file;
+mod outbox;
 mod page;
 mod properties;
 mod property;
@@ -25,6 +26,15 @@ mod tests;
 
 pub use apply::{Translated, apply, translate};
 pub use file::Properties;
+pub use outbox::OUTBOX;
 pub use page::page;
 pub use property::{Property, Verdict};
 pub use source::SOURCE;
+
+/// The tables for a file whose command is not known: those of the outbox where it has the event router.
+pub fn tables_of(path: &std::path::Path) -> Vec<&'static [Property]> {
+    let router = Properties::read(path).is_ok_and(|properties| {
+        properties.transforms().iter().any(|transform| transform.class.ends_with(".outbox.EventRouter"))
+    });
+    if router { vec![OUTBOX, SOURCE] } else { vec![SOURCE] }
+}

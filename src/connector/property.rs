@@ -26,7 +26,6 @@ pub enum Verdict {
     /// With one of these values it says what walferry does anyway; every other is refused.
     Only(&'static [&'static str]),
     /// Read by whoever owns the table; nothing is left to do here.
-    #[allow(dead_code)]
     Taken,
     NotApplicable,
     Refused,

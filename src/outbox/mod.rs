@@ -8,11 +8,14 @@
 //! Where a run stands is the slot's confirmed position and nothing else: a restart goes on from there. What Kafka has of a transaction that
 //! is not confirmed is sent again, with the same ids and positions.
 
+pub mod cleanup;
 mod connect;
+pub mod layout;
 pub mod plan;
 mod publication;
 pub mod record;
 mod slot;
+mod snapshot;
 mod stream;
 
 use std::sync::Arc;

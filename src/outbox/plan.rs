@@ -11,7 +11,7 @@ use super::Context;
 use crate::config::{Converter, InvalidOperation, KafkaValues, MissingField, Origin, PayloadNulls, Settings};
 
 /// The table that is looked for when none is named.
-const DEFAULT_TABLE: &str = "public.outbox";
+pub const DEFAULT_TABLE: &str = "public.outbox";
 /// pgoutput passes logical messages from this version on.
 pub const MESSAGES_SINCE: u32 = 14;
 

@@ -36,6 +36,17 @@ pub async fn ensure(context: &Context, session: &Session, plan: &mut Plan) -> Re
             join(context, session, plan).await?;
         }
     }
+    if let [name] = plan.publications.as_slice()
+        && !plan.own_publication
+        && context.settings.outbox.make_publication
+        && !record::slot_exists(session, &context.slot).await?
+        && session
+            .query_opt("SELECT FROM pg_catalog.pg_publication WHERE pubname = $1", &[name])
+            .await?
+            .is_none()
+    {
+        make(context, &create(name, &plan.tables, session)).await?;
+    }
     let state = PublicationState::read(session, &plan.publications).await?;
     for table in &plan.tables {
         let published = state.table(&table.name).filter(|found| found.actions.insert);

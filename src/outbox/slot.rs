@@ -6,7 +6,7 @@ use reader::slot::{self, Blocker, CreateOptions, ExportedSlot, SlotState};
 use super::connect::connect;
 use super::plan::Plan;
 use super::record::{self, SlotRecord};
-use super::{Context, stream};
+use super::{Context, snapshot, stream};
 
 /// Where the stream begins.
 ///
@@ -58,27 +58,63 @@ async fn make(context: &Context, plan: &Plan) -> Result<()> {
             told = now;
         }
     };
+    let snapshot = context.settings.outbox.snapshot && !plan.tables.is_empty();
+    let creating = async {
+        if snapshot {
+            slot::create_temporary(&context.source, &context.slot, &options, waiting).await
+        } else {
+            slot::create(&context.source, &context.slot, &options, waiting).await
+        }
+    };
     let made = tokio::select! {
-        made = slot::create(&context.source, &context.slot, &options, waiting) => made?,
+        made = creating => made?,
         () = context.cancel.cancelled() => return Err(Error::failed("INTERRUPTED", "interrupted")),
     };
+    if snapshot {
+        return publish(context, plan, &made).await;
+    }
     context.reporter.note(format!("made replication slot \"{}\" at {}", made.name, made.consistent_point));
-    note_beginning(context, &made).await?;
-    let rows = rows_before(context, plan, &made).await?;
-    if rows {
+    let session = import(context, &made.snapshot).await?;
+    let seen: String =
+        session.query_one("SELECT pg_catalog.txid_current_snapshot()::text", &[]).await?.get(0);
+    drop(session);
+    note_beginning(context, &made, seen).await?;
+    if rows_before(context, plan, &made).await? {
         context.reporter.note(
-            "the outbox has rows from before the slot: they are not published (outbox run --snapshot would), and never cleaned up",
+            "the outbox has rows from before the slot: they are not published (outbox run --snapshot does that at the first start), and \
+             never cleaned up",
         );
     }
     Ok(())
 }
 
-/// Puts on record what the slot's snapshot sees. Without the right to, cleanup keeps every row.
-async fn note_beginning(context: &Context, made: &ExportedSlot) -> Result<()> {
+/// Publishes the rows that are there, then makes the slot that goes on behind them.
+async fn publish(context: &Context, plan: &Plan, made: &ExportedSlot) -> Result<()> {
     let session = import(context, &made.snapshot).await?;
-    let snapshot: String =
-        session.query_one("SELECT pg_catalog.txid_current_snapshot()::text", &[]).await?.get(0);
-    session.batch_execute("COMMIT").await?;
+    let count = snapshot::publish(context, plan, &session, made).await?;
+    drop(session);
+    let admin = connect(&context.source, &context.name, "slot").await?;
+    admin
+        .execute(
+            "SELECT pg_catalog.pg_copy_logical_replication_slot($1::text::name, $2::text::name, false)",
+            &[&made.name, &context.slot],
+        )
+        .await
+        .map_err(|error| {
+            Error::from(error)
+                .context("could not make the slot")
+                .hint("outbox.snapshot needs a source of 12 or later")
+        })?;
+    context.reporter.note(format!(
+        "published {count} rows that were there; made replication slot \"{}\" at {}",
+        context.slot, made.consistent_point
+    ));
+    // Kafka has what was there: nothing is from before the slot.
+    note_beginning(context, made, "1:1:".to_owned()).await
+}
+
+/// Puts on record what the slot's snapshot sees. Without the right to, cleanup keeps every row.
+async fn note_beginning(context: &Context, made: &ExportedSlot, snapshot: String) -> Result<()> {
     let admin = connect(&context.admin, &context.name, "admin").await?;
     let record = SlotRecord { consistent_point: made.consistent_point, snapshot };
     match record::write(&admin, &context.slot, &record).await {

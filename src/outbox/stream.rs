@@ -1,8 +1,11 @@
-//! The stream itself, and the look at it once a second.
+//! The stream itself, and what goes on beside it: a look once a second, cleanup once a minute.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use kafka::Producer;
 use kafka::outbox::{OutboxOptions, OutboxSink, TopicSettings};
 use pg::{Error, Lsn, Result, Session};
 use pipeline::ChangeSink;
@@ -10,18 +13,46 @@ use reader::stream;
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
-use super::plan::Plan;
+use super::cleanup::{self, CleanOptions};
+use super::plan::{Plan, Table};
 use crate::http;
 use crate::run::retry::Backoff;
 use crate::run::topics;
+
+/// A stream that can't be begins to fail within this.
+const SETTLED: Duration = Duration::from_secs(2);
+/// How often rows that are older than `outbox.retention` are looked for.
+const CLEAN_EVERY: Duration = Duration::from_secs(60);
+
+type Cleaning<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
 
 /// Do the brokers answer? Asked before the slot is made, so that a mistyped name leaves nothing on the source.
 pub async fn brokers_answer(context: &Context) -> Result<()> {
     kafka::Admin::new(&topics::options(&context.settings)?)?.all().await.map(drop)
 }
 
-/// A stream that can't be begins to fail within this.
-const SETTLED: Duration = Duration::from_secs(2);
+/// The far end, with nothing in it. `start`: what Kafka has already.
+pub fn open(context: &Context, plan: &Plan, start: Lsn) -> Result<(OutboxSink, Producer)> {
+    let kafka = topics::options(&context.settings)?;
+    let (tables, messages) = plan.routers();
+    let topics = TopicSettings {
+        create: context.settings.outbox.create_topics,
+        partitions: kafka.partitions,
+        retention: kafka.retention,
+        message_bytes: kafka.message_bytes,
+    };
+    let options = OutboxOptions {
+        kafka,
+        tables,
+        messages,
+        dead_letters: context.dead_letters(),
+        topics,
+        counters: context.counters.clone(),
+        reporter: context.reporter.clone(),
+        smallest: context.smallest.clone(),
+    };
+    OutboxSink::start(options, start)
+}
 
 /// Streams until cancelled or an error; what Kafka has then is confirmed.
 pub async fn run(
@@ -31,27 +62,7 @@ pub async fn run(
     start: Lsn,
     backoff: &mut Backoff,
 ) -> Result<()> {
-    let kafka = topics::options(&context.settings)?;
-    let (tables, messages) = plan.routers();
-    let topic_settings = TopicSettings {
-        create: context.settings.outbox.create_topics,
-        partitions: kafka.partitions,
-        retention: kafka.retention,
-        message_bytes: kafka.message_bytes,
-    };
-    let (sink, producer) = OutboxSink::start(
-        OutboxOptions {
-            kafka,
-            tables,
-            messages,
-            dead_letters: context.dead_letters(),
-            topics: topic_settings,
-            counters: context.counters.clone(),
-            reporter: context.reporter.clone(),
-            smallest: context.smallest.clone(),
-        },
-        start,
-    )?;
+    let (sink, producer) = open(context, &plan, start)?;
     let durable = sink.durable();
     let mut options = stream::Options::new(
         context.source.clone(),
@@ -74,13 +85,14 @@ pub async fn run(
             None => ended.map_err(|error| error.context("source")),
         }
     });
-    context.reporter.step("live");
-    context.health.step("live");
     let _looking = http::slot(&context.health, &context.source, &context.slot);
+    context.health.step("live");
+    context.reporter.step("live");
     let began = Instant::now();
     let mut tick = tokio::time::interval(Duration::from_secs(1));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut watch = Watch { events: context.counters.events.load(Ordering::Relaxed), at: Instant::now() };
+    let (mut cleaned, mut cleaning): (Instant, Option<Cleaning<'_>>) = (Instant::now(), None);
     let ended = loop {
         tokio::select! {
             () = context.cancel.cancelled() => {
@@ -88,6 +100,12 @@ pub async fn run(
                 break (&mut reader).await;
             }
             ended = &mut reader => break ended,
+            done = finished(&mut cleaning) => {
+                cleaning = None;
+                if let Err(error) = done {
+                    context.reporter.blocked(&error);
+                }
+            }
             _ = tick.tick() => {
                 let delivered = durable.borrow().flushed;
                 if delivered > start {
@@ -103,9 +121,16 @@ pub async fn run(
                     let _ = (&mut reader).await;
                     return Err(Error::connection("source: the control connection was lost"));
                 }
-                let look = tokio::time::timeout(Duration::from_secs(5), watch.look(context, session, delivered)).await;
-                if let Ok(Err(error)) = look {
-                    tracing::debug!("could not look at the source: {error}");
+                let look = watch.look(context, session, delivered);
+                match tokio::time::timeout(Duration::from_secs(5), look).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::debug!("could not look at the source: {error}"),
+                    Err(_) => {}
+                }
+                let due = context.settings.outbox.retention.is_some() && cleaned.elapsed() > CLEAN_EVERY;
+                if due && cleaning.is_none() {
+                    cleaned = Instant::now();
+                    cleaning = Some(Box::pin(clean(context, &plan.tables)));
                 }
             }
         }
@@ -116,6 +141,32 @@ pub async fn run(
         Ok(Err(error)) => Err(error),
         Err(error) => Err(Error::failed("PANIC", error.to_string())),
     }
+}
+
+async fn finished(cleaning: &mut Option<Cleaning<'_>>) -> Result<()> {
+    match cleaning {
+        Some(cleaning) => cleaning.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Deletes what is old enough, on a connection of its own.
+async fn clean(context: &Context, tables: &[Table]) -> Result<()> {
+    let Some(retention) = context.settings.outbox.retention else { return Ok(()) };
+    let options = CleanOptions {
+        retention,
+        batch: context.settings.outbox.retention_batch,
+        before_slot: false,
+        wait: Duration::from_secs(30),
+    };
+    let session = super::connect(&context.source, &context.name, "cleanup").await?;
+    for table in tables {
+        let done = cleanup::clean(context, &session, table, &options).await?;
+        if done.rows > 0 || done.partitions > 0 {
+            tracing::info!("cleanup of {}: {} rows, {} partitions", table.name, done.rows, done.partitions);
+        }
+    }
+    Ok(())
 }
 
 struct Watch {

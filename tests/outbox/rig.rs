@@ -105,10 +105,22 @@ impl Rig {
         }
     }
 
+    /// With a connector's file, which has the connection and the names.
+    pub async fn file(mut self, file: &std::path::Path) -> Rig {
+        let running = self.command(&["run", "--connector", file.to_str().expect("a path of ours")]);
+        let mut running = running.env("WALFERRY_SOURCE", "").spawn();
+        running.wait_for_stderr("live").await;
+        self.running = Some(running);
+        self
+    }
+
     /// Waits until Kafka has everything that is committed now.
     pub async fn delivered(&self) {
+        self.delivered_of(self.walferry.run_name()).await;
+    }
+
+    pub async fn delivered_of(&self, slot: &str) {
         let now: String = self.source.value(&self.database, "SELECT pg_current_wal_insert_lsn()::text").await;
-        let slot = self.walferry.run_name();
         let confirmed = format!(
             "SELECT confirmed_flush_lsn >= '{now}' FROM pg_replication_slots WHERE slot_name = '{slot}'"
         );

@@ -60,6 +60,7 @@ async fn every_option_under_its_name() {
     )
     .await
     .set("outbox.table=public.events")
+    .set("kafka.retention=3600d")
     .set("table.field.event.id=event_id")
     .set("table.field.event.key=k")
     .set("table.field.event.type=kind")

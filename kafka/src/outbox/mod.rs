@@ -15,10 +15,12 @@
 
 mod counters;
 mod letter;
+mod letters;
 mod sink;
 mod topics;
 
 pub use counters::{Counters, TopicCount};
 pub use letter::{ERROR, ID, PREFIX, ROW, STAGE, TABLE};
+pub use letters::{Letter, REPLAYED, read as read_letters, replay};
 pub use sink::{OutboxOptions, OutboxSink};
 pub use topics::TopicSettings;

@@ -18,7 +18,7 @@ use crate::options::Options;
 use crate::producer::{Handle, Outgoing, Producer};
 
 /// A dead letter may be this large: what is too large for its own topic has to fit, and a broker takes no larger request by default.
-const LARGEST_LETTER: usize = 100_000_000;
+pub(super) const LARGEST_LETTER: usize = 100_000_000;
 /// What Kafka adds to a message, with room.
 const OVERHEAD: usize = 128;
 /// No batch is larger, whatever the topics allow.
@@ -198,7 +198,7 @@ impl OutboxSink {
                 return self.bury(&letter, &origin).await;
             }
         };
-        if let Some(reason) = self.undeliverable(&event, facts) {
+        if let Some(reason) = undeliverable(&event, facts, self.options.kafka.message_bytes) {
             let letter = self.letter(Stage::Produce, reason, position, event.id, &origin);
             return self.bury(&letter, &origin).await;
         }
@@ -219,26 +219,6 @@ impl OutboxSink {
         self.options.counters.sent(&event.topic, bytes);
         fail::fail_point!("outbox-event-sent");
         Ok(())
-    }
-
-    /// Why Kafka would never take this message.
-    fn undeliverable(&self, event: &Routed, facts: Facts) -> Option<String> {
-        if let Some(chosen) = event.partition
-            && usize::try_from(chosen).map_or(true, |chosen| chosen >= facts.partitions)
-        {
-            return Some(format!("partition {chosen} of a topic with {} partitions", facts.partitions));
-        }
-        let limit = facts.limit.unwrap_or(usize::MAX).min(self.options.kafka.message_bytes);
-        let headers: usize = event
-            .headers
-            .iter()
-            .map(|(name, value)| name.len() + value.as_ref().map_or(0, Vec::len) + 8)
-            .sum();
-        let size = OVERHEAD
-            + headers
-            + event.key.as_ref().map_or(0, Vec::len)
-            + event.value.as_ref().map_or(0, Vec::len);
-        (size > limit).then(|| format!("a message of {size} bytes, the limit is {limit}"))
     }
 
     fn letter(
@@ -320,6 +300,23 @@ impl OutboxSink {
             self.options.smallest.fetch_min(smallest, Ordering::Relaxed);
         }
     }
+}
+
+/// Why Kafka would never take this message.
+pub(super) fn undeliverable(event: &Routed, facts: Facts, message_bytes: usize) -> Option<String> {
+    if let Some(chosen) = event.partition
+        && usize::try_from(chosen).map_or(true, |chosen| chosen >= facts.partitions)
+    {
+        return Some(format!("partition {chosen} of a topic with {} partitions", facts.partitions));
+    }
+    let limit = facts.limit.unwrap_or(usize::MAX).min(message_bytes);
+    let headers: usize =
+        event.headers.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, Vec::len) + 8).sum();
+    let size = OVERHEAD
+        + headers
+        + event.key.as_ref().map_or(0, Vec::len)
+        + event.value.as_ref().map_or(0, Vec::len);
+    (size > limit).then(|| format!("a message of {size} bytes, the limit is {limit}"))
 }
 
 impl ChangeSink for OutboxSink {

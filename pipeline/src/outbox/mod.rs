@@ -22,6 +22,7 @@ mod json;
 mod message;
 mod options;
 mod placement;
+mod replay;
 mod route;
 mod row;
 mod timestamp;

@@ -1,5 +1,7 @@
 //! `walferry outbox run`.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use pg::Result;
 
@@ -8,6 +10,7 @@ use crate::cli::{Context, Exit};
 use crate::http;
 use crate::outbox;
 use crate::output::count;
+use crate::run::topics;
 
 /// Route committed events to their topics, until a signal comes.
 ///
@@ -21,6 +24,12 @@ pub struct RunArgs {
     /// Replication slot; one that exists is taken up where it is confirmed [default: named like the run]
     #[arg(long, value_name = "NAME")]
     pub slot: Option<String>,
+    /// A Debezium connector's configuration (JSON or .properties) as it is: its event router and its connection
+    #[arg(long, value_name = "FILE")]
+    pub connector: Option<PathBuf>,
+    /// At the first start, publish the rows that the outbox tables have already
+    #[arg(long)]
+    pub snapshot: bool,
     #[command(flatten)]
     pub kafka: Kafka,
     #[command(flatten)]
@@ -31,6 +40,7 @@ impl Overrides for RunArgs {
     fn assign(&self, flags: &mut Flags<'_>) {
         flags.list("run.publication", "--publication", &self.publication);
         flags.text("run.slot", "--slot", &self.slot);
+        flags.on("outbox.snapshot", "--snapshot", self.snapshot);
         self.kafka.assign(flags);
         self.http.assign(flags);
     }
@@ -39,10 +49,9 @@ impl Overrides for RunArgs {
 pub async fn run(_args: RunArgs, context: Context) -> Result<Exit> {
     let mut run = outbox::Context::new(context.settings, context.reporter, context.cancel)?;
     outbox::plan::options(&run.settings)?;
-    crate::run::topics::options(&run.settings)?;
+    let brokers = topics::options(&run.settings)?;
     run.health = http::start(&run.settings.http, "outbox run", &run.name, &run.reporter, &run.cancel).await?;
-    let kafka = crate::run::topics::options(&run.settings)?;
-    http::kafka(&run.health, &kafka, &run.dead_letters(), run.cancel.clone());
+    http::kafka(&run.health, &brokers, &run.dead_letters(), run.cancel.clone());
     outbox::run(&run).await?;
     let mut lines: Vec<(String, String)> = run
         .counters

@@ -138,7 +138,16 @@ pub async fn remove_if_unused(client: &mut Client, run: &str) -> Result<bool> {
             )
             .await?
             .get(0);
-        if owned {
+        // `walferry outbox` keeps walferry.emit and its own record in the same schema: applications call it.
+        let outbox: bool = tx
+            .query_one(
+                "SELECT EXISTS (SELECT FROM pg_catalog.pg_proc WHERE pronamespace = 'walferry'::regnamespace AND proname = 'emit')
+                     OR pg_catalog.to_regclass('walferry.outbox_slots') IS NOT NULL",
+                &[],
+            )
+            .await?
+            .get(0);
+        if owned && !outbox {
             tx.batch_execute("DROP SCHEMA walferry CASCADE").await?;
         } else {
             tx.batch_execute(

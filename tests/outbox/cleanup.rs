@@ -1,0 +1,137 @@
+//! Cleanup deletes what Kafka has, and nothing that it has not.
+
+use super::rig::{PATIENCE, Rig};
+use crate::support::walferry::Output;
+
+const TABLE: &str = "CREATE TABLE outbox (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, aggregatetype text NOT NULL, \
+                     aggregateid text NOT NULL, type text NOT NULL, payload jsonb, created_at timestamptz NOT NULL DEFAULT now())";
+const INSERT: &str = "INSERT INTO outbox (aggregatetype, aggregateid, type, payload, created_at) \
+                      SELECT 'Order', g::text, 't', '{}', now() - interval '8 days' FROM generate_series(1, 1000) g";
+
+async fn clean(rig: &Rig, more: &[&str]) -> Output {
+    rig.walferry.command("outbox").args(&["clean", "--retention", "7d"]).args(more).run().await
+}
+
+async fn rows(rig: &Rig) -> i64 {
+    rig.source.value(&rig.database, "SELECT count(*) FROM outbox").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_old_rows_that_kafka_has_are_deleted() {
+    let mut rig = Rig::new(TABLE).await.start().await;
+    rig.sql(INSERT).await;
+    rig.sql("INSERT INTO outbox (aggregatetype, aggregateid, type) VALUES ('Order', 'young', 't')").await;
+    clean(&rig, &[]).await.expect_code(0);
+    assert_eq!(rows(&rig).await, 1, "the young one stays");
+    // While nothing is confirmed, nothing is deleted, however old it says it is.
+    rig.stop().await;
+    rig.sql(INSERT).await;
+    let output = clean(&rig, &["--wait", "1s"]).await.expect_code(1);
+    assert!(output.stdout.contains("not delivered yet"), "{output:#?}");
+    assert_eq!(rows(&rig).await, 1001);
+    rig.restart().await;
+    clean(&rig, &[]).await.expect_code(0);
+    assert_eq!(rows(&rig).await, 1);
+    assert_eq!(rig.records("Order", 2001).await.len(), 2001);
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_was_inserted_long_ago_and_is_committed_late_stays_until_kafka_has_it() {
+    let rig = Rig::new(TABLE).await.start().await;
+    let late = rig.source.connect(&rig.database).await;
+    // Under a savepoint, whose own transaction number is in no list of running ones.
+    late.batch_execute(&format!("BEGIN; SELECT txid_current(); SAVEPOINT s; {INSERT}; RELEASE s"))
+        .await
+        .unwrap();
+    rig.sql(INSERT).await;
+    clean(&rig, &[]).await.expect_code(0);
+    assert_eq!(rows(&rig).await, 0);
+    let mut rig = rig;
+    rig.stop().await;
+    late.batch_execute("COMMIT").await.unwrap();
+    clean(&rig, &["--wait", "1s"]).await.expect_code(1);
+    assert_eq!(rows(&rig).await, 1000, "committed, and not delivered");
+    rig.restart().await;
+    clean(&rig, &[]).await.expect_code(0);
+    assert_eq!(rows(&rig).await, 0);
+    assert_eq!(rig.records("Order", 2000).await.len(), 2000);
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_from_before_the_slot_stay_unless_they_are_published_too() {
+    let rig = Rig::new(&format!("{TABLE}; {INSERT}")).await.start().await;
+    rig.sql(INSERT).await;
+    let output = clean(&rig, &[]).await.expect_code(0);
+    assert!(output.stdout.contains("1000 rows deleted, 1000 rows from before the slot kept"), "{output:#?}");
+    assert_eq!(rig.records("Order", 1000).await.len(), 1000, "they never came through the slot");
+    clean(&rig, &["--before-slot"]).await.expect_code(0);
+    assert_eq!(rows(&rig).await, 0);
+    rig.end().await;
+
+    let rig = Rig::new(&format!("{TABLE}; {INSERT}")).await.arg("--snapshot").start().await;
+    rig.sql(INSERT).await;
+    assert_eq!(rig.records("Order", 2000).await.len(), 2000, "each once");
+    clean(&rig, &[]).await.expect_code(0);
+    assert_eq!(rows(&rig).await, 0);
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_table_does_not_grow_with_what_was_deleted() {
+    let rig = Rig::new(TABLE).await.set("outbox.retention_batch=300").start().await;
+    let mut sizes: Vec<i64> = Vec::new();
+    for _ in 0..4 {
+        rig.sql(INSERT).await;
+        clean(&rig, &[]).await.expect_code(0);
+        assert_eq!(rows(&rig).await, 0);
+        rig.sql("VACUUM outbox").await;
+        sizes.push(rig.source.value(&rig.database, "SELECT pg_total_relation_size('outbox')").await);
+    }
+    assert!(sizes[3] <= sizes[0] * 2, "{sizes:?}");
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_partitioned_outbox_whole_days_are_dropped() {
+    let rig = Rig::new("").await;
+    rig.walferry.command("outbox").args(&["init", "--layout", "partitioned"]).run().await.expect_code(0);
+    rig.sql(
+        "CREATE TABLE outbox_old PARTITION OF outbox FOR VALUES FROM ('2020-01-01 00:00+00') TO ('2020-01-02 00:00+00');
+         CREATE TABLE outbox_held PARTITION OF outbox FOR VALUES FROM ('2020-01-02 00:00+00') TO ('2020-01-03 00:00+00');
+         CREATE TABLE outbox_empty PARTITION OF outbox FOR VALUES FROM ('2020-01-03 00:00+00') TO ('2020-01-04 00:00+00')",
+    )
+    .await;
+    let rig = rig.start().await;
+    let insert = |day: &str| {
+        format!(
+            "INSERT INTO outbox (aggregate_type, aggregate_id, event_type, payload, created_at) SELECT 'Order', g::text, 't', '{{}}', \
+                 '{day} 12:00+00' FROM generate_series(1, 100) g"
+        )
+    };
+    let writer = rig.source.connect(&rig.database).await;
+    writer.batch_execute(&format!("BEGIN; {}", insert("2020-01-02"))).await.unwrap();
+    rig.sql(&insert("2020-01-01")).await;
+    rig.sql(&insert("2019-12-31")).await;
+    // Nobody is made to wait for the sake of a partition: while somebody writes, rows are deleted one by one.
+    let output = clean(&rig, &[]).await.expect_code(0);
+    assert!(output.stdout.contains("200 rows deleted"), "{output:#?}");
+    let partition = |name: &str| format!("SELECT to_regclass('{name}') IS NOT NULL");
+    let there = async |name: &str| rig.source.value::<bool>(&rig.database, &partition(name)).await;
+    assert!(there("outbox_held").await);
+    writer.batch_execute("COMMIT").await.unwrap();
+    rig.records("Order", 300).await;
+    let output = clean(&rig, &[]).await.expect_code(0);
+    assert!(output.stdout.contains("0 rows deleted, 3 partitions dropped"), "{output:#?}");
+    assert!(!there("outbox_held").await && !there("outbox_old").await && !there("outbox_empty").await);
+    assert_eq!(rows(&rig).await, 0);
+    rig.source
+        .wait_until(
+            &rig.database,
+            "SELECT count(*) = 5 FROM pg_inherits WHERE inhparent = 'outbox'::regclass",
+            PATIENCE,
+        )
+        .await;
+    rig.end().await;
+}

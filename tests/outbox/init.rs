@@ -1,0 +1,90 @@
+//! `outbox init`: every layout, `walferry.emit`, and the role that runs it.
+
+use super::rig::{Rig, text};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_layout_is_routed_as_it_is_installed() {
+    for (layout, columns) in [
+        ("debezium", "aggregatetype, aggregateid, type"),
+        ("debezium-timestamp", "aggregatetype, aggregateid, type"),
+        ("uuid", "aggregate_type, aggregate_id, event_type"),
+        ("text", "aggregate_type, aggregate_id, event_type"),
+        ("partitioned", "aggregate_type, aggregate_id, event_type"),
+    ] {
+        let rig = Rig::new("").await;
+        for _ in 0..2 {
+            rig.walferry.command("outbox").args(&["init", "--layout", layout]).run().await.expect_code(0);
+        }
+        let rig = rig.set("table.expand.json.payload=on").start().await;
+        rig.sql(&format!(
+            "INSERT INTO outbox ({columns}, payload) VALUES ('Order', '12345678-1234-1234-1234-123456789abc', 'Placed', '{{\"a\": 1}}')"
+        ))
+        .await;
+        rig.sql(&format!(
+            "INSERT INTO outbox ({columns}, payload) VALUES ('Order', '12345678-1234-1234-1234-123456789abd', 'Placed', '{{\"a\": 2}}')"
+        ))
+        .await;
+        let records = rig.records("Order", 2).await;
+        assert_eq!(text(&records[0].key), "12345678-1234-1234-1234-123456789abc", "{layout}");
+        assert_eq!(
+            (text(&records[0].value), text(&records[1].value)),
+            ("{\"a\":1}", "{\"a\":2}"),
+            "{layout}"
+        );
+        rig.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn emit_is_part_of_the_caller_s_transaction() {
+    let rig = Rig::new("CREATE TABLE orders (id int PRIMARY KEY)").await;
+    let messages = format!("outbox.messages={}", rig.prefix);
+    let print = rig
+        .walferry
+        .command("outbox")
+        .args(&["init", "--print", "--set", &messages])
+        .run()
+        .await
+        .expect_code(0);
+    assert!(print.stdout.contains("CREATE OR REPLACE FUNCTION walferry.emit"), "{print:#?}");
+    let there = "SELECT to_regproc('walferry.emit') IS NOT NULL";
+    assert!(!rig.source.value::<bool>(&rig.database, there).await, "--print does nothing");
+    rig.walferry.command("outbox").args(&["init", "--set", &messages]).run().await.expect_code(0);
+    let rig = rig.set(&messages).start().await;
+    let emit = "SELECT walferry.emit('Order', 'o-1', 'Placed', '{\"n\": 1.50, \"x\": null}', '{\"trace\": \"abc\"}')";
+    rig.sql(&format!("BEGIN; INSERT INTO orders VALUES (1); {emit}; ROLLBACK")).await;
+    rig.sql(&format!(
+        "BEGIN; INSERT INTO orders VALUES (1); {emit}; SAVEPOINT s; {emit}; ROLLBACK TO s; COMMIT"
+    ))
+    .await;
+    rig.sql("SELECT walferry.emit('Order', 'o-2', 'Placed', NULL)").await;
+    let records = rig.records("Order", 2).await;
+    rig.delivered().await;
+    assert_eq!(rig.records("Order", 2).await.len(), 2, "once, and nothing of what was rolled back");
+    assert_eq!((text(&records[0].key), text(&records[0].value)), ("o-1", "{\"n\":1.50,\"x\":null}"));
+    assert_eq!(records[0].header("trace").as_deref(), Some("abc"));
+    assert_eq!(records[0].header("id").unwrap().len(), 36);
+    assert_eq!(text(&records[1].value), "null");
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_with_what_init_grants_and_nothing_else_runs_it() {
+    let rig = Rig::new("REVOKE CREATE ON SCHEMA public FROM PUBLIC").await;
+    let role = format!("role_{}", rig.prefix);
+    rig.source.create_role(&role, "REPLICATION").await;
+    let init = ["init", "--layout", "debezium-timestamp", "--run-role", &role];
+    rig.walferry.command("outbox").args(&init).run().await.expect_code(0);
+    let source = rig.source.uri_as(&role, &rig.database);
+    let rig = rig.arg("--source").arg(&source).start().await;
+    rig.sql(
+        "INSERT INTO outbox (aggregatetype, aggregateid, type, payload) VALUES ('Order', '1', 't', '{}')",
+    )
+    .await;
+    rig.records("Order", 1).await;
+    assert!(!rig.running.as_ref().unwrap().stderr().contains("could not be recorded"));
+    let clean = rig.walferry.command("outbox").args(&["clean", "--retention", "0s", "--source", &source]);
+    let output = clean.run().await.expect_code(0);
+    assert!(output.stdout.contains("1 rows deleted"), "{output:#?}");
+    rig.end().await;
+}

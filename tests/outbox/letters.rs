@@ -1,0 +1,84 @@
+//! The dead letters: listed, shown, and routed again.
+
+use super::rig::{Rig, text};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_are_listed_shown_and_replayed_once() {
+    let rig = Rig::new("CREATE TABLE outbox (id int PRIMARY KEY, aggregatetype text, aggregateid text, type text, payload text)")
+        .await;
+    let messages = format!("outbox.messages={}", rig.prefix);
+    let mut rig = rig.set(&messages).start().await;
+    rig.sql("INSERT INTO outbox VALUES (1, 'a b', 'k1', 't', '{\"n\": 1}'), (2, NULL, 'k2', 't', '{}')")
+        .await;
+    let emit = format!(
+        "SELECT pg_logical_emit_message(true, '{}', '{{\"id\": \"m\", \"aggregate_type\": \"x y\", \"payload\": 1}}')",
+        rig.prefix
+    );
+    rig.sql(&emit).await;
+    rig.records("dlq", 3).await;
+    let list = rig.command(&["dlq", "list", "--json"]).run().await.expect_code(0).json();
+    let of =
+        |name: &str| list.as_array().unwrap().iter().map(|letter| letter[name].clone()).collect::<Vec<_>>();
+    assert_eq!(of("letter"), ["0:0", "0:1", "0:2"]);
+    assert_eq!((of("id"), of("stage")), (vec!["1".into(), "2".into(), "m".into()], vec!["route".into(); 3]));
+    let list = rig.command(&["dlq", "list"]).run().await.expect_code(0);
+    assert!(!list.stdout.contains("a b"), "no value: {list:#?}");
+    let shown = rig.command(&["dlq", "show", "0"]).run().await.expect_code(0);
+    assert!(
+        shown.stdout.contains("value: {\"n\": 1}") && shown.stdout.contains("\"aggregatetype\":\"a b\""),
+        "{shown:#?}"
+    );
+    rig.command(&["dlq", "show", "77"]).run().await.expect_code(4);
+    // As it is, it would be a dead letter again.
+    let output = rig.command(&["dlq", "replay", "0"]).run().await.expect_code(1);
+    assert!(output.stdout.contains("stays"), "{output:#?}");
+    // With a route that fits, it is delivered, once.
+    let fixed = ["--set", "route.topic.regex=(?<routedByValue>.).*"];
+    let output = rig.command(&["dlq", "replay", "--all"]).args(&fixed).run().await.expect_code(1);
+    assert!(output.stdout.contains("1 delivered, 2 stay"), "{output:#?}");
+    let output = rig.command(&["dlq", "replay", "0"]).args(&fixed).run().await.expect_code(0);
+    assert!(output.stdout.contains("1 were replayed before"), "{output:#?}");
+    let records = rig.records("a", 1).await;
+    assert_eq!(records.len(), 1);
+    assert_eq!((text(&records[0].key), records[0].header("id").as_deref()), ("k1", Some("1")));
+    assert_eq!(records[0].json(), serde_json::json!("{\"n\": 1}"));
+    let list = rig.command(&["dlq", "list", "--json"]).run().await.expect_code(0).json();
+    assert_eq!(list[0]["replayed"], true);
+    assert_eq!(list.as_array().unwrap().len(), 3, "a mark is no letter");
+    rig.stop().await;
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_can_cure_is_no_dead_letter_and_nothing_is_confirmed_meanwhile() {
+    let rig = Rig::new("CREATE TABLE outbox (id int PRIMARY KEY, aggregatetype text, aggregateid text, type text, payload text)")
+        .await
+        .set("outbox.create_topics=off")
+        .start()
+        .await;
+    let slot = rig.walferry.run_name().to_owned();
+    let confirmed =
+        format!("SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = '{slot}'");
+    rig.delivered().await;
+    let before: String = rig.source.value(&rig.database, &confirmed).await;
+    rig.sql("INSERT INTO outbox VALUES (1, 'Missing', 'k', 't', '{}')").await;
+    let mut rig = rig;
+    rig.running.as_mut().unwrap().wait_for_stderr("KAFKA_TOPIC_MISSING").await;
+    assert_eq!(rig.source.value::<String>(&rig.database, &confirmed).await, before);
+    assert!(rig.kafka.topics(&rig.topic("dlq")).is_empty());
+    let topic = rig.topic("Missing");
+    let new = rdkafka::admin::NewTopic::new(&topic, 1, rdkafka::admin::TopicReplication::Fixed(1));
+    rig.kafka.admin().create_topics([&new], &rdkafka::admin::AdminOptions::new()).await.unwrap();
+    rig.records("Missing", 1).await;
+    rig.delivered().await;
+    // The dead-letter topic is such a topic too.
+    rig.sql("INSERT INTO outbox VALUES (2, NULL, 'k', 't', '{}')").await;
+    let missing = format!("there is no topic \"{}\"", rig.topic("dlq"));
+    rig.running.as_mut().unwrap().wait_for_stderr(&missing).await;
+    let topic = rig.topic("dlq");
+    let new = rdkafka::admin::NewTopic::new(&topic, 1, rdkafka::admin::TopicReplication::Fixed(1));
+    rig.kafka.admin().create_topics([&new], &rdkafka::admin::AdminOptions::new()).await.unwrap();
+    rig.records("dlq", 1).await;
+    rig.delivered().await;
+    rig.end().await;
+}
