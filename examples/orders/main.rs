@@ -5,7 +5,7 @@
 //! ```
 //!
 //! ```sh
-//! psql ORDERS -f examples/orders/orders.sql       # and walferry outbox init, which makes table outbox and walferry.emit
+//! psql ORDERS -f examples/orders/orders.sql       # and walferry outbox init --layout debezium, which makes table outbox and walferry.emit
 //! psql INVENTORY -f examples/orders/inventory.sql -c "INSERT INTO stock VALUES ('chair', 1000)"
 //! cargo run --example orders -- reserve INVENTORY localhost:9092 outbox.event.Order
 //! cargo run --example orders -- place ORDERS chair 100 table
@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use inbox::{Options, Worker};
 use inventory::Inventory;
 use order_service::{Emit, NewOrder, place};
-use tokio_postgres::NoTls;
+use tokio_postgres::{Config, NoTls};
 use tokio_util::sync::CancellationToken;
 
 const USAGE: &str = "usage: orders place DATABASE PRODUCT COUNT table|message
@@ -51,7 +51,7 @@ async fn main() -> ExitCode {
 
 /// Places orders for one chair, two chairs, three chairs, one chair, …
 async fn orders(database: &str, product: &str, count: &str, emit: Emit) -> Result<(), Box<dyn Error>> {
-    let (mut client, connection) = tokio_postgres::connect(database, NoTls).await?;
+    let (mut client, connection) = config(database)?.connect(NoTls).await?;
     let connection = tokio::spawn(connection);
     for number in 0..count.parse::<i32>()? {
         let customer = format!("customer {}", number % 7);
@@ -65,14 +65,27 @@ async fn orders(database: &str, product: &str, count: &str, emit: Emit) -> Resul
 }
 
 async fn reserve(database: &str, brokers: &str, topics: &[&str]) -> Result<(), Box<dyn Error>> {
-    let options = Options::new(brokers, "inventory", topics.iter().copied());
-    let worker = Worker::new(options, inbox::plain(database.parse()?));
+    let mut options = Options::new(brokers, "inventory", topics.iter().copied());
+    // A worker that is killed is missed, and its partitions taken over, after this.
+    options.kafka = vec![("session.timeout.ms".to_owned(), "6000".to_owned())];
+    let worker = Worker::new(options, inbox::plain(config(database)?));
     let stats = worker.stats();
     let stop = CancellationToken::new();
     tokio::spawn(until_signal(stop.clone()));
     worker.run(&Inventory, stop).await?;
     println!("{} orders reserved, {} events had been seen before", stats.handled(), stats.duplicates());
     Ok(())
+}
+
+/// A password that is not in the URI is in PGPASSWORD, as with psql.
+fn config(database: &str) -> Result<Config, Box<dyn Error>> {
+    let mut config: Config = database.parse()?;
+    if config.get_password().is_none()
+        && let Ok(password) = std::env::var("PGPASSWORD")
+    {
+        config.password(password);
+    }
+    Ok(config)
 }
 
 async fn until_signal(stop: CancellationToken) -> std::io::Result<()> {

@@ -10,6 +10,7 @@
 //! a handle which nobody asks. Numbers need no handle: they go through the crate `metrics` from wherever they are known
 //! ([`pipeline::metric`]).
 
+mod bounded;
 mod health;
 mod numbers;
 mod pages;
@@ -25,6 +26,8 @@ use tokio_util::sync::CancellationToken;
 pub use health::Health;
 pub use numbers::{dead_letters, stream};
 pub use probe::{kafka, slot};
+
+use bounded::Bounded;
 
 use crate::config::HttpSettings;
 
@@ -51,7 +54,7 @@ pub async fn start(
     let pages = pages::router(health.clone(), numbers);
     tokio::spawn(async move {
         // Ends with the process: what is draining can still be asked how it is.
-        if let Err(error) = axum::serve(listener, pages).await {
+        if let Err(error) = axum::serve(Bounded::new(listener), pages).await {
             tracing::warn!("--http: {error}");
         }
     });

@@ -1,5 +1,10 @@
 //! Addresses that are not taken.
 
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+
 use crate::support::Walferry;
 use crate::support::http::Http;
 
@@ -35,4 +40,24 @@ async fn what_is_no_address_is_refused() {
         let output = walferry().command("replicate").args(&["--http", address]).run().await.expect_code(2);
         assert!(output.stderr.contains("--http: expected an address"), "{output:#?}");
     }
+}
+
+#[tokio::test]
+async fn connections_that_say_nothing_are_ended() {
+    let http = Http::free();
+    // Waits for its source: the pages are there meanwhile.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let source = format!("postgresql://nobody@{}/none?connect_timeout=90", silent.local_addr().unwrap());
+    let run = Walferry::new(&source, &source).command("replicate").args(&["--http", &http.address()]).spawn();
+    http.wait_for("/healthz", |status, _| status == 200).await;
+    let mut idle = Vec::new();
+    for _ in 0..100 {
+        idle.push(TcpStream::connect(("127.0.0.1", http.0)).await.unwrap());
+    }
+    assert_eq!(http.wait_for("/healthz", |status, _| status == 200).await, "alive\n");
+    for stream in &mut idle {
+        let ended = tokio::time::timeout(Duration::from_secs(60), stream.read(&mut [0; 16])).await;
+        assert!(matches!(ended, Ok(Ok(0) | Err(_))), "{ended:?}");
+    }
+    run.kill9().await;
 }
