@@ -6,6 +6,7 @@ use pipeline::{Finding, Severity, Side};
 
 use super::options::{Flags, Follow, Overrides, Restore, Selection};
 use super::{Context, Exit};
+use crate::outbox;
 use crate::output::{print, print_json, redact};
 use crate::preflight::{self, Look};
 
@@ -21,6 +22,9 @@ pub struct CheckArgs {
     pub restore: Restore,
     #[command(flatten)]
     pub follow: Follow,
+    /// Look at what `outbox run` needs, instead: the source and the brokers
+    #[arg(long)]
+    pub outbox: bool,
     /// Print one JSON array of findings instead of text
     #[arg(long)]
     pub json: bool,
@@ -38,7 +42,15 @@ impl Overrides for CheckArgs {
 }
 
 pub async fn run(args: CheckArgs, context: Context) -> Result<Exit> {
-    let look = preflight::look(&context.settings, true).await?;
+    let look = if args.outbox {
+        if args.grants {
+            print(&outbox::check::grants(&context.settings).await?)?;
+            return Ok(Exit::Done);
+        }
+        Look { findings: outbox::check::look(&context.settings).await, source: None }
+    } else {
+        preflight::look(&context.settings, true).await?
+    };
     if args.grants {
         return grants(&context, &look);
     }
@@ -58,10 +70,13 @@ fn text(context: &Context, look: &Look) -> Result<String> {
     let mut out = String::new();
     let sides = [
         (Side::Source, format!("source {}", context.settings.source()?.display())),
-        (Side::Target, format!("target {}", context.settings.target()?.display())),
+        (
+            Side::Target,
+            context.settings.target().map_or_else(|_| String::new(), |it| format!("target {}", it.display())),
+        ),
         (Side::Here, "this machine".to_owned()),
     ];
-    for (side, title) in sides {
+    for (side, title) in sides.into_iter().filter(|(_, title)| !title.is_empty()) {
         let findings: Vec<&Finding> = look.findings.iter().filter(|finding| finding.side == side).collect();
         if findings.is_empty() && side == Side::Here {
             continue;

@@ -104,6 +104,7 @@ impl Command {
 
     fn needs(&self) -> Needs {
         match self {
+            Command::Check(args) if args.outbox => Needs::Source,
             Command::Check(_)
             | Command::Migrate(_)
             | Command::Replicate(_)

@@ -8,6 +8,7 @@ use super::options::{Flags, Http, Kafka, Overrides};
 use super::{Context, Exit};
 use crate::config::OnLimit;
 use crate::http;
+use crate::outbox::beside;
 use crate::read::{self, Reading};
 use crate::run::topics;
 
@@ -48,12 +49,13 @@ impl Overrides for ReadArgs {
 }
 
 pub async fn run(_args: ReadArgs, context: Context) -> Result<Exit> {
+    let beside = beside::context(&context.settings, &context.reporter, &context.cancel)?;
     let mut reading = Reading::new(context.settings, context.reporter, context.cancel)?;
     let Reading { settings, name, reporter, cancel, .. } = &reading;
     let health = http::start(&settings.http, "read", name, reporter, cancel).await?;
     let topic = format!("{}.transaction", settings.kafka_prefix());
     http::kafka(&health, &topics::options(settings)?, &topic, cancel.clone());
     reading.health = health;
-    read::run(&reading).await?;
+    Box::pin(beside::together(beside, Box::pin(read::run(&reading)))).await?;
     Ok(Exit::Interrupted)
 }

@@ -4,6 +4,8 @@ use clap::Args;
 use pg::Result;
 use writer::control::Mode;
 
+use crate::outbox::beside;
+
 use super::options::{Flags, Follow, Http, Overrides, Restore, Resync, Selection};
 use super::{Context, Exit};
 
@@ -38,5 +40,7 @@ impl Overrides for ReplicateArgs {
 }
 
 pub async fn run(args: ReplicateArgs, context: Context) -> Result<Exit> {
-    super::sequence::run(context, Mode::Replicate, args.resync.resync).await
+    let beside = beside::context(&context.settings, &context.reporter, &context.cancel)?;
+    let run = Box::pin(super::sequence::run(context, Mode::Replicate, args.resync.resync));
+    Box::pin(beside::together(beside, run)).await
 }

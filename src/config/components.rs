@@ -544,6 +544,9 @@ component! {
         /// Make the publication that `run.publication` names where it is not there, for the outbox tables alone.
         /// Default: off; a name that is given is one that exists. A connector file's `publication.autocreate.mode` turns it on.
         pub make_publication: bool = "off",
+        /// `replicate` and `read`: route the outbox in the same process, from a slot and a publication of its own, named `<name>_outbox`.
+        /// Default: off.
+        pub beside: bool = "off",
         /// Make a topic that an event needs and that is not there, with `kafka.partitions` and `kafka.retention`.
         /// Default: on. Off: the stream waits for the topic.
         pub create_topics: bool = "on",

@@ -148,6 +148,7 @@ impl Settings {
             |key: &str| self.effective.iter().any(|e| e.key == key && matches!(e.origin, Origin::Flag(_)));
         if !matches!(needs, Needs::Source | Needs::Brokers)
             && self.run.via == Via::Direct
+            && !self.outbox.beside
             && (given("kafka.brokers") || given("kafka.prefix"))
         {
             problems.push("--brokers and --prefix need --via kafka".to_owned());

@@ -19,7 +19,6 @@ const INSERTS: &str = "only inserts are routed; deletes and truncates make no ev
 pub const OUTBOX: &[Property] = &[
     // The router.
     p("transforms", Taken, "The event router"),
-    p("transforms.*.type", Only(ROUTER), "the event router and no other transform"),
     p("transforms.*.predicate", Refused, PREDICATES),
     p("transforms.*.negate", Refused, PREDICATES),
     p("transforms.*.table.field.event.id", sets("table.field.event.id", as_it_is), ""),
@@ -73,6 +72,8 @@ pub const OUTBOX: &[Property] = &[
     p("transforms.*.route.topic.replacement", sets("route.topic.replacement", as_it_is), ""),
     p("transforms.*.route.tombstone.on.empty.payload", sets("route.tombstone.on.empty.payload", flag), ""),
     p("transforms.*.tracing.*", NotApplicable, TRACING),
+    // Behind those that end alike.
+    p("transforms.*.type", Only(ROUTER), "the event router and no other transform"),
     p("predicates", Refused, PREDICATES),
     p("predicates.*", Refused, PREDICATES),
     // What is captured.

@@ -8,6 +8,8 @@
 //! Where a run stands is the slot's confirmed position and nothing else: a restart goes on from there. What Kafka has of a transaction that
 //! is not confirmed is sent again, with the same ids and positions.
 
+pub mod beside;
+pub mod check;
 pub mod cleanup;
 mod connect;
 pub mod layout;

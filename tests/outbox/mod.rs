@@ -1,7 +1,10 @@
 //! Outbox events: from a commit to their topics, or to the dead letters, and nowhere else.
 
+mod beside;
+mod check;
 mod cleanup;
 mod delivery;
+mod examples;
 mod golden;
 mod init;
 mod letters;
