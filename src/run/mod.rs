@@ -103,9 +103,9 @@ async fn attempt(
     let mut announcing = None;
     loop {
         let run = match Run::read(owner.session(), &context.name).await? {
-            Some(run) => {
+            Some(mut run) => {
                 if !checked {
-                    prepare::check(context, owner, &run).await?;
+                    prepare::check(context, owner, &mut run).await?;
                 }
                 run
             }

@@ -1,12 +1,14 @@
 //! The first start of a run, and what every later start checks before it goes on.
 
 use pg::{Error, Lsn, Params, Result, quote_ident};
-use reader::replication::ReplicationConnection;
-use writer::control::{self, Progress, Run, SourceIdentity, Step};
+use reader::replication::{Descent, ReplicationConnection, descent};
+use writer::control::{self, Progress, Run, RunTable, SourceIdentity, Step};
 
 use super::context::{Context, on_source};
 use super::owner::Owner;
 use super::publication;
+use super::topics::Topics;
+use crate::config::Via;
 
 /// Looks at both sides, refuses with every finding at once, and records the run. Nothing is changed before that.
 pub async fn create(context: &Context, owner: &mut Owner) -> Result<Run> {
@@ -86,7 +88,7 @@ pub async fn identify_at(source: &Params, name: &str) -> Result<(SourceIdentity,
 }
 
 /// Is this the source that the run was made from, and does it hold what was applied from it?
-pub async fn check(context: &Context, owner: &Owner, run: &Run) -> Result<()> {
+pub async fn check(context: &Context, owner: &Owner, run: &mut Run) -> Result<()> {
     let (now, position) = identify(context).await?;
     if run.mode != context.mode {
         let was = run.mode.command();
@@ -96,7 +98,7 @@ pub async fn check(context: &Context, owner: &Owner, run: &Run) -> Result<()> {
         )
         .hint(format!("use walferry {was}, or another --name")));
     }
-    let Some(then) = &run.source else { return Ok(()) };
+    let Some(then) = run.source.clone() else { return Ok(()) };
     if then.system_id != now.system_id || then.database_oid != now.database_oid {
         return Err(Error::refuse(
             "OTHER_SOURCE",
@@ -108,7 +110,8 @@ pub async fn check(context: &Context, owner: &Owner, run: &Run) -> Result<()> {
         ))
         .hint("give the source that it was started with, or another --name"));
     }
-    if let Some(progress) = Progress::read(owner.session(), &run.name).await?
+    let progress = Progress::read(owner.session(), &run.name).await?;
+    if let Some(progress) = progress
         && position < progress.end_lsn
     {
         return Err(Error::refuse("SOURCE_BEHIND", "the source's WAL ends before what was applied from it")
@@ -119,5 +122,57 @@ pub async fn check(context: &Context, owner: &Owner, run: &Run) -> Result<()> {
                 run.name
             )));
     }
+    if then.timeline != now.timeline {
+        promoted(context, owner, run, &then, &now, progress.map(|progress| progress.end_lsn)).await?;
+    }
     Ok(())
+}
+
+/// The source is on another timeline than it was: a standby was promoted, or a backup restored. Going on is right if everything that the
+/// run took from the timeline of before is in the history of this one.
+async fn promoted(
+    context: &Context,
+    owner: &Owner,
+    run: &mut Run,
+    then: &SourceIdentity,
+    now: &SourceIdentity,
+    applied: Option<Lsn>,
+) -> Result<()> {
+    let timeline = |timeline: i64| u32::try_from(timeline).unwrap_or(0);
+    let mut connection =
+        ReplicationConnection::connect(&context.source, &format!("{} (control)", context.name))
+            .await
+            .map_err(on_source)?;
+    let history = connection.timeline_history(timeline(now.timeline)).await?;
+    connection.close().await;
+    // Rows that were copied are from there as well, and what the topics hold.
+    let copied = RunTable::all(owner.session(), &run.name)
+        .await?
+        .into_iter()
+        .filter_map(|table| table.copied_at)
+        .max();
+    let mut taken = applied.max(copied).max(run.slot_lsn).unwrap_or_default();
+    if context.settings.run.via == Via::Kafka {
+        taken = taken.max(Topics::look(context, run, taken).await?.start);
+    }
+    let parted = match descent(&history, timeline(then.timeline), taken) {
+        Descent::Contains => {
+            context.reporter.note(format!(
+                "the source was promoted: it is on timeline {} now, and holds everything up to {taken}",
+                now.timeline
+            ));
+            Run::set_source(owner.session(), &run.name, now).await?;
+            run.source = Some(now.clone());
+            return Ok(());
+        }
+        Descent::Parted(end) => format!("it left timeline {} at {end}", then.timeline),
+        Descent::Stranger => format!("timeline {} is not in its history", then.timeline),
+    };
+    Err(Error::refuse("SOURCE_BEHIND", "the source was promoted, or restored, without changes that were applied from it")
+        .detail(format!("it is on timeline {} now; {parted}, and {taken} was applied from there", now.timeline))
+        .hint(format!(
+            "start over with walferry clean --name {}, then the same command; synchronized_standby_slots on the source (17 and later) \
+             keeps a promotion from losing what subscribers have",
+            run.name
+        )))
 }

@@ -8,6 +8,7 @@ mod cutover;
 mod cutover_requests;
 mod ddl;
 mod disks;
+mod failover;
 mod network;
 mod process;
 mod refusals;

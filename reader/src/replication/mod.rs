@@ -17,8 +17,10 @@ mod connection;
 mod message;
 mod slot;
 mod streaming;
+mod timeline;
 
 pub use connection::{ReplicationConnection, SystemIdentity};
 pub use message::{ReplicationMessage, XLogDataBody};
 pub use slot::{CreatedSlot, SlotSnapshot};
 pub use streaming::{ReplicationStream, StandbyStatus, StartOptions};
+pub use timeline::{Descent, Fork, descent};

@@ -40,6 +40,12 @@ pub async fn run<S: ChangeSink>(options: Options, sink: S, cancel: CancellationT
     let start = async {
         let mut connection =
             ReplicationConnection::connect(&options.params, &options.application_name).await?;
+        if let Some(timeline) = options.timeline {
+            let now = connection.identify_system().await?.timeline;
+            if now != timeline {
+                return Err(Error::connection(format!("the source went from timeline {timeline} to {now}")));
+            }
+        }
         let timeout = Feedback::server_timeout(&mut connection).await?;
         let start = StartOptions {
             publications: options.publications.clone(),

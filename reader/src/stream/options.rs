@@ -16,6 +16,8 @@ pub struct Options {
     pub publications: Vec<String>,
     /// End LSN of the last transaction that the target has (or the slot's consistent point): the stream begins after it.
     pub start: Lsn,
+    /// The timeline that `start` was compared with; on another one the stream does not begin. None: on any.
+    pub timeline: Option<u32>,
     /// Values in binary where their type can.
     pub binary: bool,
     /// Logical messages with one of these prefixes become events; empty: none is asked for.
@@ -45,6 +47,7 @@ impl Options {
             slot: slot.into(),
             publications,
             start,
+            timeline: None,
             binary: false,
             message_prefixes: Vec::new(),
             chunk_bytes: 256 * 1024,

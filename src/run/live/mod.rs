@@ -85,6 +85,8 @@ pub async fn stream(context: &Context, owner: &mut Owner, run: &Run, backoff: &m
     let announcement = Announcement { slot: run.slot.clone(), publications: look.names.clone() };
     let mut options =
         stream::Options::new(context.source.clone(), &context.name, &run.slot, look.names, from);
+    // A standby may have taken over since that was looked at.
+    options.timeline = run.source.as_ref().and_then(|source| u32::try_from(source.timeline).ok());
     options.reporter = context.reporter.clone();
     // The reader is stopped first: the writer then drains what is whole, and what it acknowledges is confirmed to the source.
     let (stop, give_up) = (CancellationToken::new(), CancellationToken::new());

@@ -45,13 +45,18 @@ enum Kind {
 
 impl<'a> Events<'a> {
     pub async fn record(source: &'a Postgres, database: &str) -> Self {
+        let events = Self::of_slot(source, database).await;
+        let make = format!("SELECT pg_create_logical_replication_slot('{}', 'test_decoding')", events.slot);
+        source.sql(database, &make).await;
+        events
+    }
+
+    /// What the oracle's slot has on this server, where it is already: `oracle_` and the database's oid.
+    pub async fn of_slot(source: &'a Postgres, database: &str) -> Self {
         let oid: u32 = source
             .value("postgres", &format!("SELECT oid FROM pg_database WHERE datname = '{database}'"))
             .await;
-        let slot = format!("oracle_{oid}");
-        let make = format!("SELECT pg_create_logical_replication_slot('{slot}', 'test_decoding')");
-        source.sql(database, &make).await;
-        Self { source, database: database.to_owned(), slot }
+        Self { source, database: database.to_owned(), slot: format!("oracle_{oid}") }
     }
 
     /// Fails unless the counters of the status are exactly what the source committed.

@@ -58,7 +58,9 @@ impl Applier {
             );
             self.pruned = next.seq;
         }
-        sql += "; SELECT pg_catalog.pg_current_wal_insert_lsn(), pg_catalog.pg_current_wal_flush_lsn()";
+        // With a synchronous standby its disk counts as well, which only a synchronous commit waits for.
+        sql += "; SELECT pg_catalog.pg_current_wal_insert_lsn(), CASE pg_catalog.current_setting('synchronous_standby_names') \
+                WHEN '' THEN pg_catalog.pg_current_wal_flush_lsn() ELSE '0/0' END";
         self.pipeline.query(&sql)?;
         let answer = self.pipeline.drain().await?;
         fail::fail_point!("apply-after-commit");

@@ -284,6 +284,11 @@ impl Run {
         Self::set(client, name, "cutover", &state.and_then(|s| value(&s).as_str().map(str::to_owned))).await
     }
 
+    /// The source is on another timeline from now on.
+    pub async fn set_source(client: &impl GenericClient, name: &str, source: &SourceIdentity) -> Result<()> {
+        Self::set(client, name, "source", &value(source)).await
+    }
+
     pub async fn set_settings(client: &impl GenericClient, name: &str, settings: &Value) -> Result<()> {
         Self::set(client, name, "settings", settings).await
     }
