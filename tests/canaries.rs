@@ -50,3 +50,51 @@ async fn neither_passwords_nor_rows_are_said_or_recorded() {
         Walferry::new(&wrong, &uri(&target)).command("migrate").arg("-vvv").run().await.expect_code(4);
     assert!(!output.said().contains("c4nary"), "{output:#?}");
 }
+
+/// PostgreSQL quotes values in primary messages too, and a trigger says what it likes.
+#[tokio::test]
+async fn values_in_the_server_s_own_messages_are_left_out() {
+    let (source, target) = tokio::join!(
+        Postgres::builder(15).database("app").start(),
+        Postgres::builder(17).database("app").start()
+    );
+    source
+        .sql("app", "CREATE TABLE t (id int PRIMARY KEY, n text, d text, s int); CREATE TABLE u (id int PRIMARY KEY, v text)")
+        .await;
+    target
+        .sql(
+            "app",
+            "CREATE TABLE t (id int PRIMARY KEY, n int, d date, s smallint); CREATE TABLE u (id int PRIMARY KEY, v text);
+             CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS
+                 $$ BEGIN RAISE EXCEPTION 'row % is not liked', NEW.v USING HINT = 'not ' || NEW.v; END $$;
+             CREATE TRIGGER no BEFORE INSERT ON u FOR EACH ROW EXECUTE FUNCTION no(); ALTER TABLE u ENABLE ALWAYS TRIGGER no",
+        )
+        .await;
+    let walferry = Walferry::new(&source.uri("app"), &target.uri("app"));
+    let mut run = walferry.command("replicate").args(&["--existing-schema", "-vvv"]).spawn();
+    run.wait_for_step("live").await;
+    for (insert, code) in [
+        (format!("t VALUES (11, '{ROW}', NULL, NULL)"), "22P02"),
+        (format!("t VALUES (12, NULL, '{ROW}', NULL)"), "22007"),
+        ("t VALUES (13, NULL, NULL, 70000)".to_owned(), "22003"),
+        (format!("u VALUES (1, '{ROW}')"), "P0001"),
+    ] {
+        source.sql("app", &format!("INSERT INTO {insert}")).await;
+        let stopped = run.wait_for(code, |status| status.error_code() == Some(code)).await;
+        let said = format!("{:#}{}", stopped.0, run.stderr());
+        assert!(!said.contains("c4nary") && !said.contains("70000"), "{said}");
+        let hint = stopped.0["error"]["hint"].as_str().unwrap().to_owned();
+        let at = hint.split("walferry skip ").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
+        walferry.command("skip").arg(&at).run().await.expect_code(0);
+        run.wait_for("the next", |status| status.error_code() != Some(code)).await;
+    }
+    // The same while copying.
+    run.sigterm();
+    run.wait_exit().await.expect_code(143);
+    walferry.command("clean").run().await.expect_code(0);
+    target.sql("app", "TRUNCATE t, u").await;
+    let mut run = walferry.command("replicate").args(&["--existing-schema", "-vvv", "--table", "t"]).spawn();
+    let stopped = run.wait_for_error().await;
+    let said = format!("{:#}{}", stopped.0, run.stderr());
+    assert!(!said.contains("c4nary"), "{said}");
+}

@@ -1,126 +1,12 @@
 //! TLS with the meanings of libpq: who is let through by which sslmode, and to whom SCRAM is bound.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use pg::params::Environment;
 use pg::{Class, Params, Purpose, Session, Wire};
 
-use crate::support::{Postgres, scratch};
-
-const HOST: &str = "db.walferry.test";
-
-/// A folder of keys and certificates, made anew by openssl.
-struct Authority(PathBuf);
-
-impl Authority {
-    fn new() -> Authority {
-        let authority = Authority(scratch::folder("tls"));
-        authority.openssl(&[
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-days",
-            "30",
-            "-subj",
-            "/CN=test authority",
-            "-keyout",
-            "ca.key",
-            "-out",
-            "ca.crt",
-        ]);
-        authority
-    }
-
-    fn openssl(&self, arguments: &[&str]) {
-        let output =
-            Command::new("openssl").args(arguments).current_dir(&self.0).output().expect("openssl runs");
-        assert!(
-            output.status.success(),
-            "openssl {arguments:?}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
-
-    /// `<name>.key` and `<name>.crt`, signed by `ca`; with `extensions` X.509 version 3, without any version 1.
-    fn issue(&self, name: &str, subject: &str, extensions: &str, days: &str) {
-        let (key, request, certificate) =
-            (format!("{name}.key"), format!("{name}.csr"), format!("{name}.crt"));
-        self.openssl(&[
-            "req", "-newkey", "rsa:2048", "-nodes", "-subj", subject, "-keyout", &key, "-out", &request,
-        ]);
-        let mut sign = vec![
-            "x509",
-            "-req",
-            "-in",
-            &request,
-            "-CA",
-            "ca.crt",
-            "-CAkey",
-            "ca.key",
-            "-CAcreateserial",
-            "-out",
-            &certificate,
-            "-days",
-            days,
-        ];
-        if !extensions.is_empty() {
-            std::fs::write(self.0.join("ext"), extensions).unwrap();
-            sign.extend(["-extfile", "ext"]);
-        }
-        self.openssl(&sign);
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    fn read(&self, name: &str) -> String {
-        std::fs::read_to_string(self.file(name)).unwrap()
-    }
-
-    /// A server that shows the certificate `name`.
-    async fn serve(&self, name: &str) -> Postgres {
-        let server = Postgres::builder(15)
-            .hba("hostssl all app all scram-sha-256")
-            .hba("hostssl all client all cert")
-            .hba("hostssl all encrypted all trust")
-            .hba("hostnossl all plain all trust")
-            .hba("host all app,client,encrypted,plain all reject")
-            .start()
-            .await;
-        server.create_role("app", "REPLICATION PASSWORD 'secret'").await;
-        for role in ["client", "encrypted", "plain"] {
-            server.create_role(role, "").await;
-        }
-        self.show(&server, name).await;
-        server
-    }
-
-    async fn show(&self, server: &Postgres, name: &str) {
-        server.write_file("server.crt", &self.read(&format!("{name}.crt")));
-        server.write_file("server.key", &self.read(&format!("{name}.key")));
-        server.write_file("root.crt", &self.read("ca.crt"));
-        let settings = [
-            "ssl_cert_file = 'server.crt'",
-            "ssl_key_file = 'server.key'",
-            "ssl_ca_file = 'root.crt'",
-            "ssl = on",
-        ];
-        for setting in settings {
-            server.sql("postgres", &format!("ALTER SYSTEM SET {setting}")).await;
-        }
-        server.reload().await;
-        let on = "SELECT setting = 'on' FROM pg_settings WHERE name = 'ssl'";
-        server.wait_until("postgres", on, std::time::Duration::from_secs(10)).await;
-    }
-
-    fn root(&self) -> String {
-        format!("sslrootcert={}", self.file("ca.crt").display())
-    }
-}
+use crate::support::Postgres;
+use crate::support::authority::{Authority, HOST};
 
 fn params(server: &Postgres, role: &str, host: &str, rest: &str) -> Params {
     let text = format!(
@@ -201,6 +87,33 @@ async fn verify_full_wants_the_right_name_authority_and_date() {
     authority.show(&server, "expired").await;
     let error = refused(&params(&server, "app", HOST, &full)).await;
     assert_eq!(error.hint_text(), Some("renew the server's certificate"), "{error:?}");
+}
+
+/// As companies have it: a root that is known, and an authority in between that the server shows.
+#[tokio::test]
+async fn a_chain_is_followed_to_the_root_that_is_known() {
+    let authority = Authority::new();
+    authority.below("between");
+    authority.issue_by("between", "server", &format!("subjectAltName=DNS:{HOST}"));
+    authority.chain("whole", &["server", "between"]);
+    let server = authority.serve("whole").await;
+    let full = format!("sslmode=verify-full channel_binding=require {}", authority.root());
+    assert!(encrypted(&params(&server, "app", HOST, &full)).await);
+    assert_eq!(refused(&params(&server, "app", "other.walferry.test", &full)).await.code(), "TLS");
+    // Without the link in between it leads nowhere.
+    authority.show(&server, "server").await;
+    assert_eq!(refused(&params(&server, "app", HOST, &full)).await.code(), "TLS");
+    // A server's certificate is no authority.
+    authority.issue(
+        "leaf",
+        "/CN=leaf",
+        &format!("subjectAltName=DNS:{HOST}\nbasicConstraints=critical,CA:FALSE"),
+        "30",
+    );
+    authority.issue_by("leaf", "forged", &format!("subjectAltName=DNS:{HOST}"));
+    authority.chain("stolen", &["forged", "leaf"]);
+    authority.show(&server, "stolen").await;
+    assert_eq!(refused(&params(&server, "app", HOST, &full)).await.code(), "TLS");
 }
 
 #[tokio::test]
@@ -350,12 +263,12 @@ async fn a_client_certificate_is_shown_and_its_key_kept() {
         |from: &Path| format!("sslmode=require sslcert={0}/client.crt sslkey={0}/client.key", from.display());
     private(&authority.file("client.key"), 0o600);
     private(&stranger.file("client.key"), 0o600);
-    assert!(encrypted(&params(&server, "client", HOST, &with(&authority.0))).await);
+    assert!(encrypted(&params(&server, "client", HOST, &with(authority.folder()))).await);
     let error = refused(&params(&server, "client", HOST, "sslmode=require")).await;
     assert_eq!(error.sqlstate(), Some("28000"));
-    assert_eq!(refused(&params(&server, "client", HOST, &with(&stranger.0))).await.code(), "TLS");
+    assert_eq!(refused(&params(&server, "client", HOST, &with(stranger.folder()))).await.code(), "TLS");
     private(&authority.file("client.key"), 0o644);
-    let error = refused(&params(&server, "client", HOST, &with(&authority.0))).await;
+    let error = refused(&params(&server, "client", HOST, &with(authority.folder()))).await;
     assert!(error.hint_text().unwrap().starts_with("chmod 0600"), "{error:?}");
 }
 

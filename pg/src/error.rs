@@ -78,6 +78,7 @@ impl Error {
 
     /// An ErrorResponse of a server: classified by its SQLSTATE ([`crate::sqlstate::class_of`]).
     pub fn server(sqlstate: &str, primary: impl Into<String>) -> Self {
+        let primary = without_values(sqlstate, primary.into());
         let mut error = Self::new(crate::sqlstate::class_of(sqlstate), sqlstate, primary);
         error.0.sqlstate = Some(sqlstate.to_owned());
         error
@@ -213,6 +214,25 @@ impl From<tokio_postgres::Error> for Error {
     }
 }
 
+/// A server's primary message without the row values that some of them quote: `invalid input syntax for type integer: "4711"`,
+/// `value "70000" is out of range for type smallint`.
+fn without_values(sqlstate: &str, primary: String) -> String {
+    // Data exceptions; but a parameter's value (22023) is ours or the server's setting.
+    if !sqlstate.starts_with("22") || sqlstate == "22023" {
+        return primary;
+    }
+    let Some((before, rest)) = primary.split_once('"') else { return primary };
+    let after = rest.rsplit_once('"').map_or("", |(_, after)| after);
+    format!("{before}\"…\"{after}")
+}
+
+/// What a trigger or function raises where rows pass may hold anything of them, quoted or not.
+pub(crate) fn raised(sqlstate: &str) -> Option<&'static str> {
+    (sqlstate == "P0001").then_some(
+        "a function or trigger raised an exception; its message may hold row values and is left out: the server's log has it",
+    )
+}
+
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
         // The server ended TLS for a reason of its own (no client certificate, unknown authority): again would be the same.
@@ -223,5 +243,49 @@ impl From<std::io::Error> for Error {
                 .hint("check sslcert and sslkey, and what the server asks of clients in pg_hba.conf");
         }
         Error::connection(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_of_the_server_lose_the_values_that_they_quote() {
+        for (sqlstate, said, left) in [
+            (
+                "22P02",
+                "invalid input syntax for type integer: \"secret\"",
+                "invalid input syntax for type integer: \"…\"",
+            ),
+            (
+                "22P02",
+                "invalid input syntax for type integer: \"se\"cr\"et\"",
+                "invalid input syntax for type integer: \"…\"",
+            ),
+            (
+                "22003",
+                "value \"70000\" is out of range for type smallint",
+                "value \"…\" is out of range for type smallint",
+            ),
+            (
+                "22007",
+                "invalid input syntax for type date: \"never closed",
+                "invalid input syntax for type date: \"…\"",
+            ),
+            (
+                "22001",
+                "value too long for type character varying(5)",
+                "value too long for type character varying(5)",
+            ),
+            (
+                "22023",
+                "invalid value for parameter \"TimeZone\": \"x\"",
+                "invalid value for parameter \"TimeZone\": \"x\"",
+            ),
+            ("42P01", "relation \"public.t\" does not exist", "relation \"public.t\" does not exist"),
+        ] {
+            assert_eq!(Error::server(sqlstate, said).primary(), left);
+        }
     }
 }

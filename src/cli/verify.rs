@@ -57,7 +57,7 @@ pub async fn run(args: VerifyArgs, context: Context) -> Result<Exit> {
     };
     let report = match feeding(&context).await? {
         Some(run) => Box::pin(with_run(&context, &run, &options)).await?,
-        None => two_databases(&context, &options).await?,
+        None => Box::pin(two_databases(&context, &options)).await?,
     };
     if args.json {
         let json = serde_json::to_value(&report).map_err(|error| Error::failed("JSON", error.to_string()))?;

@@ -161,13 +161,14 @@ component! {
         /// A role on the target that may create what is to be created: used only for schema, indexes, constraints and for opening it.
         /// Default: `target` itself.
         pub target_admin: Option<Conninfo> = "",
-        /// File whose first line is the password for `source` and `source_admin`, so that no secret stands in a command line.
+        /// File whose first line is the password for `source` and `source_admin`, so that no secret stands in a command line. It is
+        /// read at each connection, so that the password can be rotated under a running process.
         /// Default: none; the connection string, `PGPASSWORD` or `.pgpass` have it.
         pub source_password_file: Option<PathBuf> = "",
         /// Shell command that prints the password for `source` and `source_admin`; run once at the start.
         /// Default: none.
         pub source_password_command: Option<String> = "",
-        /// File whose first line is the password for `target` and `target_admin`.
+        /// File whose first line is the password for `target` and `target_admin`, read at each connection.
         /// Default: none.
         pub target_password_file: Option<PathBuf> = "",
         /// Shell command that prints the password for `target` and `target_admin`; run once at the start.

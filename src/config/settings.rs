@@ -307,9 +307,10 @@ impl Settings {
 
 fn resolve(conninfo: Option<&Conninfo>, password: &PasswordSource, missing: &str) -> Result<Params> {
     let params = conninfo.ok_or_else(|| Error::usage(missing))?.params()?;
-    Ok(match password.read()? {
-        Some(password) => params.with_password(password),
-        None => params,
+    Ok(match (password.read()?, &password.file) {
+        (Some(now), Some(file)) => params.with_password_file(file.clone(), now),
+        (Some(password), None) => params.with_password(password),
+        (None, _) => params,
     })
 }
 

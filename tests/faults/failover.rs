@@ -169,14 +169,15 @@ async fn row_61_the_target_fails_over_and_the_run_goes_on_from_its_progress() {
         standby.port()
     );
     let events = Events::record(&scene.source, DB).await;
-    let load = scene.load();
     let run = Walferry::new(&scene.source.uri(DB), &either).command("migrate");
     let mut running = run.spawn();
     running.wait_for_step("live").await;
+    // Without a pause, so that nothing is ever put on disk because there is nothing else to do.
+    let load = Load::bank(&scene.source.uri(DB)).workers(3).start();
     load.wait_committed(load.committed() + 50).await;
     // What is on its way to the standby when the primary dies must not have been acknowledged.
     pause(&standby, true).await;
-    load.wait_committed(load.committed() + 50).await;
+    load.wait_committed(load.committed() + 400).await;
     scene.target.kill9();
     pause(&standby, false).await;
     let confirmed: String = scene

@@ -4,16 +4,20 @@
 //! with exactly the events applied that an independent slot has counted.
 
 mod crash_windows;
+mod credentials;
 mod cutover;
 mod cutover_requests;
 mod ddl;
 mod disks;
 mod failover;
+mod hostile;
+mod long;
 mod network;
 mod process;
 mod refusals;
 mod restarts;
 mod sessions;
+mod settings;
 mod stops;
 
 use crate::support::load::bank;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{DB, Scene, live_through};
 use crate::support::oracle::{self, Events};
 use crate::support::postgres::Stop;
-use crate::support::{Direction, Load, Postgres, Proxy, Walferry};
+use crate::support::{Direction, Load, Postgres, Proxy, Walferry, options};
 
 #[tokio::test]
 async fn row_15_source_restarts_in_mode_fast_while_copying() {
@@ -206,10 +206,11 @@ async fn row_70_a_locked_target_table_does_not_cost_the_connection_to_the_source
         let walsender = "SELECT pid FROM pg_stat_replication WHERE application_name = 'walferry'";
         let before: i32 = scene.source.value("postgres", walsender).await;
         let locker = scene.target.connect(DB).await;
+        let seconds = if options::full() { 300 } else { 6 };
         locker
-            .batch_execute(
-                "BEGIN; LOCK TABLE bank.entry IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(6); COMMIT",
-            )
+            .batch_execute(&format!(
+                "BEGIN; LOCK TABLE bank.entry IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep({seconds}); COMMIT"
+            ))
             .await
             .unwrap();
         let after: i32 = scene.source.value("postgres", walsender).await;

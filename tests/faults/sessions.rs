@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{DB, Scene, live_through};
+use super::{DB, Scene};
 use crate::support::oracle::{self, Events};
 use crate::support::walferry::Running;
 use crate::support::{Load, Postgres};
@@ -126,37 +126,6 @@ async fn row_20_a_copy_worker_ends_and_only_its_piece_is_done_again() {
 fn scene_rows(status: &crate::support::walferry::Status) -> u64 {
     let tables = status.0["tables"].as_array().map(Vec::as_slice).unwrap_or_default();
     tables.iter().filter_map(|table| table["rows"].as_u64()).sum()
-}
-
-/// The walsender is ended while what was committed last is not on the target's disk yet, and then the target crashes.
-#[tokio::test]
-async fn row_21_the_slot_is_not_ahead_after_a_lost_stream_and_a_crash_of_the_target() {
-    let scene = Scene::with(
-        Postgres::builder(15).database(DB),
-        Postgres::builder(15).database(DB).fsync().setting("wal_writer_delay", "10000"),
-    )
-    .await;
-    live_through(&scene, async |running| {
-        for _ in 0..3 {
-            end(&scene.source, "backend_type = 'walsender' AND application_name = 'walferry'").await;
-            let back = "SELECT count(*) > 0 FROM pg_stat_replication WHERE application_name = 'walferry' AND flush_lsn IS NOT NULL";
-            scene.source.wait_until("postgres", back, SOON).await;
-            scene.target.kill9();
-            let confirmed: String = scene
-                .source
-                .value("postgres", "SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = 'walferry'")
-                .await;
-            scene.target.start_again().await;
-            let progress: bool = scene
-                .target
-                .value(DB, &format!("SELECT max(end_lsn) >= '{confirmed}' FROM walferry.progress"))
-                .await;
-            assert!(progress, "the source was told of {confirmed}, which the target has lost");
-            let marker = oracle::marker(&scene.source, DB).await;
-            running.wait_applied(marker).await;
-        }
-    })
-    .await;
 }
 
 /// Somebody on the target locks two rows in the order that the source's transaction does not.

@@ -3,6 +3,7 @@
 //!
 //! `scripts/test --seeds 100 random` runs more of them, `scripts/test --seed N random` repeats one.
 
+mod kills;
 mod shapes;
 mod workload;
 
@@ -17,14 +18,14 @@ use crate::support::{Feed, Way, options, programs};
 use workload::{Table, Workload};
 
 /// Says how to repeat what failed.
-struct Repeat(u64, String);
+struct Repeat(u64, String, &'static str);
 
 impl Drop for Repeat {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!(
-                "--- seed {}: {}\n--- repeat it with: scripts/test --seed {} random",
-                self.0, self.1, self.0
+                "--- seed {}: {}\n--- repeat it with: scripts/test --seed {} {}",
+                self.0, self.1, self.0, self.2
             );
         }
     }
@@ -81,8 +82,11 @@ async fn survive(seed: u64) {
     ];
     let kills: Vec<Kill> = (0..1 + rng.below(3)).map(|_| kill(&mut rng)).collect();
     let shapes: Vec<String> = tables.iter().map(Table::describe).collect();
-    let _repeat =
-        Repeat(seed, format!("{source} to {target}; {}; {}", settings.join(" "), shapes.join(", ")));
+    let _repeat = Repeat(
+        seed,
+        format!("{source} to {target}; {}; {}", settings.join(" "), shapes.join(", ")),
+        "any_schema",
+    );
 
     let mut builder =
         Feed::of(&schema).majors(source, target).ways(&[Way::Default]).arg("--keyless").arg("inserts");

@@ -8,6 +8,7 @@
 //! Everything here panics with a full message instead of returning errors: a test has no use for them.
 //! Everything lives in one folder per test process and is gone when the process is, however it ends.
 
+pub mod authority;
 pub mod feed;
 pub mod http;
 pub mod kafka;

@@ -47,11 +47,21 @@ struct LoseReply {
     skip: u64,
 }
 
+/// A byte that is to be changed on its way: `offset` bytes from where the pattern begins.
+#[derive(Clone)]
+struct Corrupt {
+    direction: Direction,
+    pattern: Vec<u8>,
+    offset: isize,
+    byte: u8,
+}
+
 #[derive(Clone, Default)]
 struct Control {
     lanes: [Lane; 2],
     refusing: bool,
     lose_reply: Option<LoseReply>,
+    corrupt: Option<Corrupt>,
     cut: CancellationToken,
 }
 
@@ -61,6 +71,7 @@ struct Counters {
     accepted: AtomicU64,
     open: AtomicU64,
     lost_replies: AtomicU64,
+    corrupted: AtomicU64,
 }
 
 struct Shared {
@@ -144,6 +155,17 @@ impl Proxy {
     pub fn lose_reply_after(&self, to: &[u8], skip: u64) {
         let lose = LoseReply { pattern: to.to_vec(), skip };
         self.shared.control.send_modify(|control| control.lose_reply = Some(lose));
+    }
+
+    /// Once: where these bytes come along, in one piece, the byte that lies `offset` from their beginning becomes another one.
+    pub fn corrupt(&self, direction: Direction, pattern: &[u8], offset: isize, byte: u8) {
+        let corrupt = Corrupt { direction, pattern: pattern.to_vec(), offset, byte };
+        self.shared.control.send_modify(|control| control.corrupt = Some(corrupt));
+    }
+
+    /// Bytes changed so far.
+    pub fn corrupted(&self) -> u64 {
+        self.shared.counters.corrupted.load(Ordering::SeqCst)
     }
 
     /// Replies lost so far.

@@ -30,7 +30,7 @@ impl Params {
         set("port", self.hosts.iter().map(|host| host.port.to_string()).collect::<Vec<_>>().join(","));
         set("user", self.user.clone());
         set("dbname", self.dbname.clone());
-        if let Some(password) = &self.password {
+        if let Some(password) = self.given_password() {
             set("password", password.expose_secret().to_owned());
         }
         if let Some(file) = &self.passfile {

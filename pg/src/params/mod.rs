@@ -42,6 +42,8 @@ pub struct Params {
     pub(crate) user: String,
     pub(crate) dbname: String,
     pub(crate) password: Option<SecretString>,
+    /// Read at each connection: what it holds may be rotated under a running process.
+    pub(crate) password_file: Option<PathBuf>,
     pub(crate) passfile: Option<PathBuf>,
     pub(crate) options: Option<String>,
     pub(crate) application_name: Option<String>,
@@ -140,10 +142,27 @@ impl Params {
         self
     }
 
+    /// The same, with the password that the first line of `file` holds at each connection; `password` is what it holds now.
+    #[must_use]
+    pub fn with_password_file(mut self, file: PathBuf, password: SecretString) -> Params {
+        self.password_file = Some(file);
+        self.password = Some(password);
+        self
+    }
+
+    /// The password that was given, as its file has it now.
+    pub(crate) fn given_password(&self) -> Option<SecretString> {
+        let now = self.password_file.as_ref().and_then(|file| std::fs::read_to_string(file).ok());
+        match now.as_deref().and_then(|text| text.lines().next()) {
+            Some(line) => Some(SecretString::from(line)),
+            None => self.password.clone(),
+        }
+    }
+
     /// The password for `host`: the one given, else the matching line of `.pgpass`.
     #[must_use]
     pub fn password_for(&self, host: &Host) -> Option<SecretString> {
-        self.password.clone().or_else(|| {
+        self.given_password().or_else(|| {
             let file = self.passfile.as_deref()?;
             passfile::lookup(file, host, &self.dbname, &self.user)
         })

@@ -90,6 +90,7 @@ pub(super) fn resolve(text: &str, environment: &Environment) -> Result<Params> {
         dbname: given.get("dbname").unwrap_or(&user).to_owned(),
         user,
         password: given.get("password").map(SecretString::from),
+        password_file: None,
         passfile: given.get("passfile").map(PathBuf::from).or_else(|| environment.in_home(".pgpass")),
         options: given.get("options").map(str::to_owned),
         application_name: application_name.map(str::to_owned),

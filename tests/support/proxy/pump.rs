@@ -93,7 +93,8 @@ impl Connection<'_> {
             if read == 0 {
                 return;
             }
-            let bytes = buffer[..read].to_vec();
+            let mut bytes = buffer[..read].to_vec();
+            self.corrupt(direction, &mut bytes);
             self.shared.counters.bytes[direction as usize].fetch_add(read as u64, Ordering::SeqCst);
             let loses_reply = direction == Direction::Up && self.loses_reply(&mut tail, &bytes);
             let lane = self.shared.control.borrow().lanes[direction as usize];
@@ -132,6 +133,27 @@ impl Connection<'_> {
             }
         }
         let _ = to.shutdown().await;
+    }
+
+    /// Changes the byte that was asked for, if it is in this chunk.
+    fn corrupt(&self, direction: Direction, bytes: &mut [u8]) {
+        self.shared.control.send_if_modified(|control| {
+            let Some(corrupt) = control.corrupt.as_ref().filter(|corrupt| corrupt.direction == direction)
+            else {
+                return false;
+            };
+            let found =
+                bytes.windows(corrupt.pattern.len().max(1)).position(|window| window == corrupt.pattern);
+            let Some(byte) =
+                found.and_then(|at| at.checked_add_signed(corrupt.offset)).and_then(|at| bytes.get_mut(at))
+            else {
+                return false;
+            };
+            *byte = corrupt.byte;
+            control.corrupt = None;
+            self.shared.counters.corrupted.fetch_add(1, Ordering::SeqCst);
+            true
+        });
     }
 
     /// Whether this chunk, with the end of the ones before it, completes the pattern whose reply is to be lost.
