@@ -6,12 +6,10 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pg::{Error, Lsn, Result};
-use pipeline::Durable;
 use pipeline::envelope::{Encoder, header};
 
-use crate::ledger::Waiting;
 use crate::options::Options;
-use crate::producer::Producer;
+use crate::rows::Rows;
 
 /// How long the brokers may take to have it.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -21,49 +19,68 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Announcement {
     pub slot: String,
     pub publications: Vec<String>,
+    /// What a reader has written before its stream.
+    pub snapshot: Option<Written>,
+}
+
+/// The rows of a snapshot among the events.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Written {
+    /// Some of them, unless it is still at work.
+    Begun,
+    /// All, as of this position.
+    At(Lsn),
 }
 
 impl Announcement {
+    #[must_use]
+    pub fn new(slot: impl Into<String>, publications: Vec<String>) -> Announcement {
+        Announcement { slot: slot.into(), publications, snapshot: None }
+    }
+
+    /// Do both name the same slot and publications?
+    #[must_use]
+    pub fn same_origin(&self, other: &Announcement) -> bool {
+        self.slot == other.slot && self.publications == other.publications
+    }
+
     pub(crate) fn headers(&self) -> Vec<(String, Vec<u8>)> {
         let publications = serde_json::to_vec(&self.publications).unwrap_or_default();
-        vec![
+        let mut headers = vec![
             (header::SLOT.to_owned(), self.slot.clone().into_bytes()),
             (header::PUBLICATIONS.to_owned(), publications),
-        ]
+        ];
+        let snapshot = self.snapshot.map(|snapshot| match snapshot {
+            Written::Begun => BEGUN.to_owned(),
+            Written::At(lsn) => lsn.to_string(),
+        });
+        headers.extend(snapshot.map(|text| (header::SNAPSHOT.to_owned(), text.into_bytes())));
+        headers
     }
 
     pub(crate) fn read(text: impl Fn(&str) -> Option<String>) -> Option<Announcement> {
         let publications = serde_json::from_str(&text(header::PUBLICATIONS)?).ok()?;
-        Some(Announcement { slot: text(header::SLOT)?, publications })
+        let snapshot = text(header::SNAPSHOT).and_then(|text| {
+            if text == BEGUN { Some(Written::Begun) } else { text.parse().ok().map(Written::At) }
+        });
+        Some(Announcement { slot: text(header::SLOT)?, publications, snapshot })
     }
 
     /// Sends it; returns when the brokers have it. `position`: where the target stands. The topic has to be there.
-    pub async fn send(&self, options: &Options, encoder: &mut Encoder, position: Lsn) -> Result<()> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
-        encoder.set_now(i64::try_from(now).unwrap_or(i64::MAX));
-        let mut heartbeat = None;
-        encoder.heartbeat(position, &mut |message| heartbeat = Some(Waiting::of(&message)));
-        let Some(mut heartbeat) = heartbeat else { return Ok(()) };
-        heartbeat.headers.extend(self.headers());
-        let (producer, mut durable) = Producer::start(options, Durable::default())?;
-        let handle = producer.handle()?;
-        {
-            let mut ledger = handle.shared.ledger();
-            let entry = ledger.open();
-            ledger.close(entry, position, heartbeat, true);
-        }
-        handle.mark();
-        drop(handle);
-        let acknowledged = durable.wait_for(|durable| durable.flushed >= position);
-        let sent = tokio::time::timeout(PATIENCE, async { acknowledged.await.is_ok() }).await == Ok(true);
-        let failure = producer.failure();
-        producer.close().await;
-        match failure {
-            Some(error) => Err(error),
-            None if sent => Ok(()),
-            None => {
+    pub async fn send(&self, options: &Options, encoder: Encoder, position: Lsn) -> Result<()> {
+        let rows = Rows::start(options, encoder, Default::default())?;
+        match tokio::time::timeout(PATIENCE, rows.finish(self, position)).await {
+            Ok(sent) => sent,
+            Err(_) => {
                 Err(Error::connection("Kafka: the run could not be announced in time").with_code("KAFKA"))
             }
         }
     }
+}
+
+const BEGUN: &str = "begun";
+
+pub(crate) fn now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+    i64::try_from(now).unwrap_or(i64::MAX)
 }

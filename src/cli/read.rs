@@ -4,7 +4,7 @@ use clap::Args;
 use clap::builder::PossibleValuesParser;
 use pg::Result;
 
-use super::options::{Flags, Http, Kafka, Overrides};
+use super::options::{Flags, Http, Kafka, Overrides, Selection};
 use super::{Context, Exit};
 use crate::config::OnLimit;
 use crate::http;
@@ -30,6 +30,17 @@ pub struct ReadArgs {
     /// Past that limit: say so, or drop the slot, which saves the source and ends the run for good [default: warn]
     #[arg(long, value_name = "WHAT", value_parser = PossibleValuesParser::new(OnLimit::WORDS))]
     pub on_limit: Option<String>,
+    /// First write what the tables hold as events (op "r"), from a snapshot of its own; done once for a run
+    #[arg(long)]
+    pub snapshot: bool,
+    /// Make publication and slot here, for consumers other than walferry write; with --snapshot the stream goes on from exactly there
+    #[arg(long)]
+    pub create_slot: bool,
+    /// With --create-slot, tables without a replica identity: refuse, or publish their inserts only [default: refuse]
+    #[arg(long, value_name = "WHAT", value_parser = ["refuse", "inserts"])]
+    pub keyless: Option<String>,
+    #[command(flatten)]
+    pub selection: Selection,
     #[command(flatten)]
     pub kafka: Kafka,
     #[command(flatten)]
@@ -42,13 +53,15 @@ impl Overrides for ReadArgs {
         flags.text("run.slot", "--slot", &self.slot);
         flags.text("limits.max_retained_wal", "--max-retained-wal", &self.max_retained_wal);
         flags.text("limits.on_limit", "--on-limit", &self.on_limit);
+        flags.text("run.keyless", "--keyless", &self.keyless);
+        self.selection.assign(flags);
         self.kafka.assign(flags);
         self.http.assign(flags);
         flags.through_kafka("walferry read");
     }
 }
 
-pub async fn run(_args: ReadArgs, context: Context) -> Result<Exit> {
+pub async fn run(args: ReadArgs, context: Context) -> Result<Exit> {
     let beside = beside::context(&context.settings, &context.reporter, &context.cancel)?;
     let mut reading = Reading::new(context.settings, context.reporter, context.cancel)?;
     let Reading { settings, name, reporter, cancel, .. } = &reading;
@@ -56,6 +69,7 @@ pub async fn run(_args: ReadArgs, context: Context) -> Result<Exit> {
     let topic = format!("{}.transaction", settings.kafka_prefix());
     http::kafka(&health, &topics::options(settings)?, &topic, cancel.clone());
     reading.health = health;
+    (reading.snapshot, reading.create_slot) = (args.snapshot, args.create_slot);
     Box::pin(beside::together(beside, Box::pin(read::run(&reading)))).await?;
     Ok(Exit::Interrupted)
 }

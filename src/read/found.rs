@@ -7,9 +7,9 @@ use pg::{Error, Lsn, Result, Session};
 use pipeline::TableSpec;
 use pipeline::envelope;
 use reader::catalog::{PublicationState, published};
-use reader::slot::{self, SlotState};
+use reader::slot::{self, ExportedSlot, SlotState};
 
-use super::{Reading, State};
+use super::{Reading, State, source};
 use crate::run::{prepare, topics};
 
 /// How often it is looked whether the writer has announced the run.
@@ -25,6 +25,8 @@ pub struct Found {
     pub tables: Vec<TableSpec>,
     /// Everything up to here is in the topics, or in the target.
     pub from: Lsn,
+    /// The slot's own snapshot, where it has just been made.
+    pub exported: Option<ExportedSlot>,
 }
 
 impl Found {
@@ -35,10 +37,16 @@ impl Found {
     pub async fn wait(reading: &Reading, state: &mut State) -> Result<Option<Found>> {
         let options = topics::options(&reading.settings)?;
         let admin = Admin::new(&options)?;
+        let mut exported = None;
         let tail = loop {
             let tail = Tail::read(&options).await?;
             if tail.run_id.is_some() {
                 break tail;
+            }
+            if reading.create_slot {
+                exported = Some(source::make(reading, &options, &admin).await?);
+                state.started = true;
+                continue;
             }
             if !state.waits {
                 // Who can't reach the source needs not wait for the writer.
@@ -78,7 +86,7 @@ impl Found {
         let mut envelope =
             topics::envelope_of(&reading.settings, &source.database, &source.system_id, &run_id);
         envelope.epoch = topics::epoch_after(&tail);
-        Ok(Some(Found { options, envelope, admin, announcement, publications, tables, from }))
+        Ok(Some(Found { options, envelope, admin, announcement, publications, tables, from, exported }))
     }
 }
 
@@ -118,7 +126,7 @@ async fn announced(reading: &Reading, session: &Session, tail: &Tail) -> Result<
                 ])
                 .await?;
             let publications = rows.iter().map(|row| row.get(0)).collect();
-            Announcement { slot: reading.name.clone(), publications }
+            Announcement::new(&reading.name, publications)
         }
     };
     if let Some(slot) = &run.slot {

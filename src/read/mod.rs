@@ -8,6 +8,9 @@
 //! It knows the source and the brokers and never the target: run, slot and publications come out of the topics, where `walferry write` has
 //! announced them and where its own heartbeats repeat them. Where to go on stands there as well: the end of what is whole.
 //!
+//! With `--create-slot` there is no writer: the reader makes publication and slot itself (`source.rs`), for other consumers. With `--snapshot`
+//! the rows that the tables hold are written first, as `r` events (`snapshot.rs`).
+//!
 //! # Invariants
 //!
 //! 1. The slot is looked at before the topics: what it was confirmed to, the topics held then. Further than that means that something is
@@ -16,6 +19,8 @@
 
 mod found;
 mod rival;
+mod snapshot;
+mod source;
 mod stream;
 
 use pg::{Params, Purpose, Result, Session};
@@ -39,6 +44,10 @@ pub struct Reading {
     pub cancel: CancellationToken,
     /// Told how things go.
     pub health: Health,
+    /// The tables' rows come before the stream, as events of their own.
+    pub snapshot: bool,
+    /// Publication and slot are made where there is no run yet.
+    pub create_slot: bool,
 }
 
 impl Reading {
@@ -50,6 +59,8 @@ impl Reading {
             reporter,
             cancel,
             health: Health::default(),
+            snapshot: false,
+            create_slot: false,
         })
     }
 

@@ -2,14 +2,16 @@
 
 use std::time::{Duration, Instant};
 
+use kafka::Written;
 use pg::{Class, Error, Result, Session};
+use pipeline::envelope::Encoder;
 use reader::catalog::{self, PublicationState};
 use reader::slot;
 use reader::stream::Options;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Found, Reading, State};
+use super::{Found, Reading, State, snapshot};
 use crate::config::OnLimit;
 use crate::http;
 use crate::run::topics::{ReaderHalf, streamed};
@@ -21,12 +23,25 @@ const DRAIN: Duration = Duration::from_secs(6);
 
 /// Streams until cancelled, or until other tables are published than at the start.
 pub async fn run(reading: &Reading, found: Found, state: &mut State) -> Result<()> {
-    let Found { options, envelope, admin, announcement, publications, tables, from } = found;
+    let Found { options, envelope, admin, mut announcement, publications, tables, from, exported } = found;
     let session = reading.session().await?;
     let oids: Vec<u32> = tables.iter().map(|spec| spec.oid).collect();
     let types = catalog::types(&session, &oids).await?;
     let topics = pipeline::envelope::Topics::new(&options.prefix);
     let partitions = admin.ensure(&topics, &streamed(&tables)).await?;
+    if reading.snapshot && !matches!(announcement.snapshot, Some(Written::At(_))) {
+        reading.health.step("snapshot");
+        let plain = Encoder::new(envelope.clone());
+        let mut encoder = Encoder::new(envelope.clone());
+        types.iter().for_each(|types| encoder.describe(types.clone()));
+        let carrier =
+            snapshot::Carrier { options: &options, encoder, plain, partitions: partitions.clone(), from };
+        let writing = snapshot::write(reading, &tables, &mut announcement, exported, carrier);
+        tokio::select! {
+            written = Box::pin(writing) => written?,
+            () = reading.cancel.cancelled() => return Ok(()),
+        }
+    }
     let half = ReaderHalf::open(&options, envelope, admin, types, partitions, &announcement, from)?;
     let mut stream = Options::new(
         reading.source.clone(),

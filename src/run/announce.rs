@@ -67,7 +67,7 @@ impl Announce {
             options: topics::options(&context.settings)?,
             envelope: topics::envelope_options(&context.settings, run)?,
             names: topics::streamed(&specs),
-            announcement: Announcement { slot: run.slot.clone(), publications: run.publications.clone() },
+            announcement: Announcement::new(&run.slot, run.publications.clone()),
             position: progress.map_or(run.slot_lsn.unwrap_or_default(), |progress| progress.end_lsn),
         })
     }
@@ -75,12 +75,17 @@ impl Announce {
     async fn once(&self) -> Result<()> {
         let tail = Tail::read(&self.options).await?;
         tail.check(&self.options.prefix, &self.envelope.system_identifier, &self.envelope.run_id)?;
-        let mut encoder = Encoder::new(self.envelope.clone());
+        let encoder = Encoder::new(self.envelope.clone());
         Admin::new(&self.options)?.ensure(encoder.topics(), &self.names).await?;
         // Where the topics have lost their end, the target's is said anew.
-        if tail.announcement.as_ref() == Some(&self.announcement) && tail.position() >= Some(self.position) {
+        let known = tail.announcement.as_ref();
+        if known.is_some_and(|known| known.same_origin(&self.announcement))
+            && tail.position() >= Some(self.position)
+        {
             return Ok(());
         }
-        self.announcement.send(&self.options, &mut encoder, self.position).await
+        let snapshot = known.and_then(|known| known.snapshot);
+        let announcement = Announcement { snapshot, ..self.announcement.clone() };
+        announcement.send(&self.options, encoder, self.position).await
     }
 }

@@ -11,6 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use kafka::{
     Admin, Announcement, KafkaSink, KafkaSource, Merge, MergeOptions, Need, Needs, Position, Producer, Tail,
     Weakness,
+    Written,
 };
 use pg::{Error, Lsn, QualifiedName, Result};
 use pipeline::TableSpec;
@@ -33,6 +34,8 @@ pub struct Topics {
     admin: Admin,
     /// Everything up to here is in the topics, or in the target.
     pub start: Lsn,
+    /// What a reader has written as rows of a snapshot.
+    pub snapshot: Option<Written>,
 }
 
 /// Both halves, ready to run; or the writer's alone, where a process of its own reads.
@@ -61,7 +64,8 @@ impl Topics {
         tail.check(&options.prefix, &envelope.system_identifier, &envelope.run_id)?;
         envelope.epoch = epoch_after(&tail);
         let start = tail.position().map_or(applied, |end| end.max(applied));
-        Ok(Topics { options, envelope, admin, start })
+        let snapshot = tail.announcement.and_then(|announcement| announcement.snapshot);
+        Ok(Topics { options, envelope, admin, start, snapshot })
     }
 
     /// The target has come to `applied` meanwhile.

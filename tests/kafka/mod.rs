@@ -10,6 +10,7 @@ mod security;
 mod services;
 mod status;
 mod topics;
+mod snapshot;
 
 use crate::support::feed::Builder;
 use crate::support::{Feed, Kafka, Way};

@@ -82,7 +82,8 @@ pub async fn stream(context: &Context, owner: &mut Owner, run: &Run, backoff: &m
     if context.half == Half::Writer {
         announce::now(context, owner, run, &look.names).await?;
     }
-    let announcement = Announcement { slot: run.slot.clone(), publications: look.names.clone() };
+    let mut announcement = Announcement::new(&run.slot, look.names.clone());
+    announcement.snapshot = topics.as_ref().and_then(|topics| topics.snapshot);
     let mut options =
         stream::Options::new(context.source.clone(), &context.name, &run.slot, look.names, from);
     // A standby may have taken over since that was looked at.
