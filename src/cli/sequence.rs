@@ -27,7 +27,7 @@ pub async fn drive(mut run: run::Context, command: &'static str) -> Result<Exit>
         let topic = format!("{}.transaction", settings.kafka_prefix());
         http::kafka(&run.health, &run::topics::options(settings)?, &topic, run.cancel.clone());
     }
-    let ended = run::run(&run).await;
+    let ended = if run.share { run::shard::share(&run).await } else { run::run(&run).await };
     let title = match &ended {
         Ok(Outcome::CutOver) => "cut over: the target is the primary now",
         Ok(Outcome::Interrupted) => "stopped; the same command goes on from here",

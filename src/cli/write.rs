@@ -26,6 +26,10 @@ pub struct WriteArgs {
     pub http: Http,
     #[command(flatten)]
     pub resync: Resync,
+    /// Share the run with other processes that are started with this: each takes some of the tables, those of its --table first. The
+    /// target is the source at one commit when idle, and at verify and cutover
+    #[arg(long)]
+    pub shard: bool,
     /// Keep ordinary writers off the target's tables, as migrate does
     #[arg(long)]
     pub protect: bool,
@@ -33,7 +37,12 @@ pub struct WriteArgs {
 
 impl Overrides for WriteArgs {
     fn assign(&self, flags: &mut Flags<'_>) {
-        self.selection.assign(flags);
+        if self.shard {
+            // --table says which of the run's tables this process takes.
+            Selection { table: Vec::new(), ..self.selection.clone() }.assign(flags);
+        } else {
+            self.selection.assign(flags);
+        }
         self.restore.assign(flags);
         self.origin.assign(flags);
         self.kafka.assign(flags);
@@ -45,5 +54,10 @@ impl Overrides for WriteArgs {
 
 pub async fn run(args: WriteArgs, context: Context) -> Result<Exit> {
     let run = run::Context::new(context.settings, Mode::Replicate, context.reporter, context.cancel)?;
-    sequence::drive(run.writer_alone().resync(args.resync.resync), "write").await
+    let mut run = run.writer_alone().resync(args.resync.resync);
+    if args.shard {
+        run.share = true;
+        run.pinned = args.selection.table;
+    }
+    sequence::drive(run, "write").await
 }

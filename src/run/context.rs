@@ -22,6 +22,10 @@ pub struct Context {
     pub settings: Settings,
     pub mode: Mode,
     pub half: Half,
+    /// Other processes may take a share of the tables.
+    pub share: bool,
+    /// Patterns of the tables that this process takes, where it helps.
+    pub pinned: Vec<String>,
     /// Patterns of tables that this start copies again.
     pub resync: Vec<String>,
     pub name: String,
@@ -51,6 +55,8 @@ impl Context {
             settings,
             mode,
             half: Half::Both,
+            share: false,
+            pinned: Vec::new(),
             resync: Vec::new(),
             reporter,
             cancel,

@@ -28,6 +28,7 @@ mod refresh;
 mod resync;
 pub mod retry;
 mod schema;
+pub mod shard;
 mod slot;
 pub mod topics;
 mod watch;

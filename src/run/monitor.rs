@@ -167,7 +167,7 @@ pub fn live(look: Option<&Look>, waiting: Vec<String>, mut warnings: Vec<String>
 }
 
 /// For people who look for the process.
-fn hostname() -> String {
+pub fn hostname() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname")
         .map_or_else(|_| String::new(), |name| name.trim().to_owned())
 }

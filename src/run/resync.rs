@@ -12,12 +12,11 @@
 use kafka::{Admin, Position};
 use pg::{Error, Lsn, QualifiedName, Result};
 use pipeline::envelope;
-use reader::catalog::Pattern;
-use tokio_postgres::Client;
 use writer::control::{Carrier, Progress, Run, RunTable, Step, TableState};
 
 use super::context::Context;
 use super::owner::Owner;
+use super::shard::{self, matching};
 use super::{attach, topics};
 use crate::config::Via;
 
@@ -46,6 +45,10 @@ pub async fn mark(context: &Context, owner: &mut Owner, run: &Run) -> Result<()>
         tables.iter().filter(|table| chosen.contains(&table.name) && !table.state.to_copy()).collect();
     if chosen.is_empty() {
         return Ok(());
+    }
+    if context.settings.run.via == Via::Kafka {
+        // Nobody else may apply anything to them from here on.
+        shard::hand_over(context, owner, run, tables.clone(), true).await?;
     }
     let names: Vec<QualifiedName> = chosen.iter().map(|table| table.name.clone()).collect();
     let everything = fed(&tables)?.iter().all(|table| table.state.to_copy() || names.contains(&table.name));
@@ -114,18 +117,6 @@ pub async fn raise(owner: &Owner, run: &Run, tables: &[RunTable]) -> Result<()> 
         }
         _ => Ok(()),
     }
-}
-
-async fn matching(client: &Client, run: &str, pattern: &str) -> Result<Vec<QualifiedName>> {
-    let Pattern { schema, name } = Pattern::table(pattern)?;
-    let rows = client
-        .query(
-            "SELECT schema, name FROM walferry.tables WHERE run = $1 AND left_at_lsn IS NULL AND name ~ $2
-                AND ($3::pg_catalog.text IS NULL OR schema ~ $3)",
-            &[&run, &name, &schema],
-        )
-        .await?;
-    Ok(rows.iter().map(|row| QualifiedName::new(row.get::<_, String>(0), row.get::<_, String>(1))).collect())
 }
 
 /// The carrier's position, with the ends of these tables' topics; of all topics, where everything is copied again.

@@ -5,13 +5,12 @@
 //!    ▲─── slot: END acknowledged by Kafka      offsets: in the target's progress ───▲
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use kafka::{
     Admin, Announcement, KafkaSink, KafkaSource, Merge, MergeOptions, Need, Needs, Position, Producer, Tail,
-    Weakness,
-    Written,
+    Weakness, Written,
 };
 use pg::{Error, Lsn, QualifiedName, Result};
 use pipeline::TableSpec;
@@ -36,6 +35,10 @@ pub struct Topics {
     pub start: Lsn,
     /// What a reader has written as rows of a snapshot.
     pub snapshot: Option<Written>,
+    /// Tables that other processes feed.
+    elsewhere: HashSet<QualifiedName>,
+    /// What is not known is to be found out about by this process.
+    others: bool,
 }
 
 /// Both halves, ready to run; or the writer's alone, where a process of its own reads.
@@ -65,7 +68,19 @@ impl Topics {
         envelope.epoch = epoch_after(&tail);
         let start = tail.position().map_or(applied, |end| end.max(applied));
         let snapshot = tail.announcement.and_then(|announcement| announcement.snapshot);
-        Ok(Topics { options, envelope, admin, start, snapshot })
+        Ok(Topics { options, envelope, admin, start, snapshot, elsewhere: HashSet::new(), others: true })
+    }
+
+    /// Other processes feed these tables.
+    #[must_use]
+    pub fn without(self, elsewhere: HashSet<QualifiedName>) -> Topics {
+        Topics { elsewhere, ..self }
+    }
+
+    /// Of nothing but the tables that are opened.
+    #[must_use]
+    pub fn of_these_tables_alone(self) -> Topics {
+        Topics { others: false, ..self }
     }
 
     /// The target has come to `applied` meanwhile.
@@ -100,7 +115,7 @@ impl Topics {
             progress: applied,
             position: Position::parse(carrier)?,
             queue_bytes: context.settings.apply.queue_bytes.as_usize(),
-            needs: needs(tables),
+            needs: needs(tables, &self.elsewhere, self.others),
         };
         let (merge, source) = Merge::start(&self.options, decoder, self.admin.clone(), &partitions, of)?;
         let reader = match announcement {
@@ -139,6 +154,21 @@ impl Halves {
     }
 }
 
+impl Halves {
+    /// As [`Halves::spawn`], of a writer's half alone.
+    pub fn spawn_writer(
+        self,
+        tasks: &mut JoinSet<Result<()>>,
+        applier: Applier,
+        stop: CancellationToken,
+        writing: CancellationToken,
+    ) {
+        let Halves { merge, source, .. } = self;
+        tasks.spawn(async move { merge.run(stop).await });
+        tasks.spawn(async move { applier.run(source, writing).await });
+    }
+}
+
 impl ReaderHalf {
     /// `start`: what the topics hold already, or the target.
     pub fn open(
@@ -171,12 +201,13 @@ impl ReaderHalf {
 }
 
 /// What of each table the target lacks. What is not known here may be a table under another name: the writer finds out.
-fn needs(tables: &[RunTable]) -> Needs {
+fn needs(tables: &[RunTable], elsewhere: &HashSet<QualifiedName>, others: bool) -> Needs {
     let need = |table: &RunTable| {
         let from = table.copied_at?;
         Some((table.name.clone(), Some(Need { from, until: table.left_at })))
     };
-    Needs::new(tables.iter().filter_map(need), true)
+    let elsewhere = elsewhere.iter().map(|name| (name.clone(), None));
+    Needs::new(tables.iter().filter_map(need).chain(elsewhere), others)
 }
 
 /// The tables that have events.

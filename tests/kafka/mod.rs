@@ -8,9 +8,10 @@ mod resync;
 mod rows;
 mod security;
 mod services;
+mod shard;
+mod snapshot;
 mod status;
 mod topics;
-mod snapshot;
 
 use crate::support::feed::Builder;
 use crate::support::{Feed, Kafka, Way};

@@ -57,7 +57,7 @@ async fn refused(feed: &mut Feed, option: &str) {
     assert!(output.stderr.contains(&format!("walferry write {option}")), "{output:#?}");
 }
 
-async fn resync(feed: &mut Feed, pattern: &str) {
+fn resync(feed: &mut Feed, pattern: &str) {
     let lane = &mut feed.lanes[0];
     lane.running = Some(lane.command.clone().args(&["--resync", pattern]).spawn());
 }
@@ -77,7 +77,7 @@ async fn a_table_whose_topic_was_deleted_is_copied_again_and_the_others_are_not(
         refused(&mut feed, "--resync public.t").await;
         // Only what is copied again loses what was put there by hand.
         feed.target("SET session_replication_role = replica; INSERT INTO t VALUES (-1, 'by hand'); INSERT INTO other VALUES (-1, 1)").await;
-        resync(&mut feed, "public.t").await;
+        resync(&mut feed, "public.t");
         feed.source("INSERT INTO t VALUES (100, 'later'); INSERT INTO other VALUES (4, 100)").await;
         feed.applied().await;
         feed.expect_on_targets("SELECT count(*) FROM t WHERE id = -1", &["0"]).await;
@@ -134,7 +134,7 @@ async fn everything_is_copied_again_after_transactions_were_lost() {
             kafka.delete_topic(&format!("__debezium-heartbeat.{prefix}_default")).await;
             refused(&mut feed, "--resync '*'").await;
         }
-        resync(&mut feed, "*").await;
+        resync(&mut feed, "*");
         feed.source("INSERT INTO t VALUES (100, 'later'); INSERT INTO other VALUES (4, 100)").await;
         feed.expect_same_content().await;
         feed.restart().await;
@@ -149,7 +149,7 @@ async fn a_pattern_that_matches_nothing_is_refused() {
     let kafka = Kafka::shared().await;
     let mut feed = Feed::of(TABLES).via(kafka, &Kafka::prefix()).ways(&[Way::Default]).start().await;
     feed.kill().await;
-    resync(&mut feed, "nothing_*").await;
+    resync(&mut feed, "nothing_*");
     let output = feed.lanes[0].running.take().unwrap().wait_exit().await.expect_code(4);
     assert!(output.stderr.contains("matches no table"), "{output:#?}");
     feed.end().await;

@@ -3,7 +3,7 @@
 use pg::{Lsn, Result};
 use serde_json::{Value, json};
 use tokio_postgres::Client;
-use writer::control::{Counters, Holder, Progress, Run, RunTable, StepTime, TableState, holder};
+use writer::control::{Counters, Holder, Progress, Run, RunTable, StepTime, TableState, holder, together};
 
 /// One look at a run.
 pub struct State {
@@ -23,7 +23,10 @@ impl State {
         let mut tables = RunTable::all(client, name).await?;
         tables.retain(|table| table.state != TableState::Left);
         Ok(Some(State {
-            progress: Progress::read(client, name).await?,
+            progress: match Progress::read(client, name).await? {
+                Some(progress) => Some(together(client, name, progress).await?),
+                None => None,
+            },
             steps: StepTime::all(client, name).await?,
             holder: holder(client, name).await?,
             tables,

@@ -24,6 +24,7 @@ use crate::run::load;
 use crate::run::monitor::{self, Look, Monitor};
 use crate::run::owner::Owner;
 use crate::run::retry::Backoff;
+use crate::run::shard::{self, Watcher, one_writer};
 use crate::run::watch::Watch;
 
 /// What a job beside the stream came to.
@@ -42,6 +43,7 @@ pub(super) async fn run(
     owner: &Owner,
     run: &Run,
     handle: Handle,
+    mut sharing: Option<Watcher>,
     tasks: &mut JoinSet<Result<()>>,
     notifications: &mut Option<tokio::sync::mpsc::UnboundedReceiver<tokio_postgres::Notification>>,
     backoff: &mut Backoff,
@@ -102,6 +104,12 @@ pub(super) async fn run(
                     return Err(Error::connection("target: the control connection was lost"));
                 }
                 requests::expire(client, name, &active).await?;
+                if let Some(sharing) = &mut sharing
+                    && active.is_empty()
+                    && sharing.changed(context, client, name).await?
+                {
+                    return Ok(End::Refresh);
+                }
                 let applied = *handle.applied.borrow();
                 if step == Step::Live && last_stored.elapsed() < Duration::from_millis(900) {
                     continue;
@@ -154,6 +162,9 @@ pub(super) async fn run(
                 if context.half == Half::Writer && !look.slot_active {
                     waiting.push(NO_READER.to_owned());
                 }
+                if context.share {
+                    waiting.extend(shard::stopped(client, name).await?);
+                }
                 let kafka = match &lag {
                     Some(lag) => lag.look(Progress::carrier(client, name).await?),
                     None => Found::default(),
@@ -168,6 +179,12 @@ pub(super) async fn run(
                     limit(context, run, &look, stop).await?;
                 }
             }
+        }
+        if sharing.as_ref().is_some_and(|sharing| !sharing.solo && !sharing.members.is_empty())
+            && one_writer(client, name).await?
+        {
+            // They are served by one writer.
+            return Ok(End::Refresh);
         }
         // Requests found above are started here, where the list of jobs can be written to.
         for request in requests::take_new(client, name, &active).await? {

@@ -28,6 +28,7 @@ use super::context::{Context, Half};
 use super::lag::LagWatch;
 use super::owner::Owner;
 use super::retry::Backoff;
+use super::shard::{self, Own};
 use super::topics::{self, Topics};
 use super::watch::Watch;
 use super::{load, refresh, resync};
@@ -38,7 +39,7 @@ use crate::config::{ReplicaRole, SynchronousCommit, Via};
 pub enum End {
     CutOver,
     Cancelled,
-    /// To look at the publications again.
+    /// To look at the publications again, or to share the tables anew.
     Refresh,
 }
 
@@ -67,11 +68,14 @@ pub async fn stream(context: &Context, owner: &mut Owner, run: &Run, backoff: &m
         Box::pin(load::joined(context, owner, run)).await?;
     }
     let tables = RunTable::all(owner.session(), &run.name).await?;
-    let topics = match topics {
-        None => None,
+    let (tables, topics, sharing) = match topics {
+        None => (tables, None, None),
         Some(topics) => {
             resync::raise(owner, run, &tables).await?;
-            Some(topics.from(progress_of(owner, run).await?.end_lsn))
+            let Own { tables, elsewhere, watcher } =
+                shard::hand_over(context, owner, run, tables, false).await?;
+            let topics = topics.from(progress_of(owner, run).await?.end_lsn).without(elsewhere);
+            (tables, Some(topics), Some(watcher))
         }
     };
     let (applier, handle) =
@@ -118,8 +122,19 @@ pub async fn stream(context: &Context, owner: &mut Owner, run: &Run, backoff: &m
         Via::Kafka => Some(LagWatch::start(context, &tables)?),
     };
     let (watched, owned) = (handle.clone(), &*owner);
-    let result =
-        beside::run(context, owned, run, watched, &mut tasks, &mut notifications, backoff, &stop, lag).await;
+    let result = beside::run(
+        context,
+        owned,
+        run,
+        watched,
+        sharing,
+        &mut tasks,
+        &mut notifications,
+        backoff,
+        &stop,
+        lag,
+    )
+    .await;
     owner.notifications = notifications;
     if handle.applied.borrow().held {
         give_up.cancel();
@@ -137,10 +152,11 @@ async fn progress_of(owner: &Owner, run: &Run) -> Result<Progress> {
         .ok_or_else(|| Error::refuse("RUN_UNREADABLE", format!("run \"{}\" has no progress row", run.name)))
 }
 
-fn apply_options(context: &Context) -> ApplyOptions {
+pub fn apply_options(context: &Context) -> ApplyOptions {
     let apply = &context.settings.apply;
     ApplyOptions {
         run: context.name.clone(),
+        progress: None,
         batch_bytes: apply.batch_bytes.as_usize(),
         copy_threshold: apply.copy_threshold,
         set_threshold: apply.set_threshold,

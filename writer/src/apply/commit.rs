@@ -46,7 +46,7 @@ impl CarrierPosition {
 impl Applier {
     /// Commits the open transaction together with `next`.
     pub(super) async fn commit(&mut self, next: Progress, synchronous: bool) -> Result<()> {
-        let run = &self.options.run;
+        let run = self.options.progress_key();
         let mode = if synchronous { "SET LOCAL synchronous_commit = on; " } else { "" };
         let mut sql = format!("{mode}{}; COMMIT", next.insert_sql(run, self.carrier.behind(next.end_lsn)));
         if next.seq - self.pruned > PRUNE_EVERY {

@@ -25,6 +25,8 @@ use crate::control::{Counters, Progress, Skips};
 #[derive(Clone, Debug)]
 pub struct ApplyOptions {
     pub run: String,
+    /// Whose progress rows they are, where several processes share the run; none: the run's own.
+    pub progress: Option<String>,
     /// Bytes of changes that go into one target transaction while there are more.
     pub batch_bytes: usize,
     pub copy_threshold: usize,
@@ -34,6 +36,12 @@ pub struct ApplyOptions {
     pub replica_role: Option<bool>,
     /// Wait for the target's disk at every commit.
     pub synchronous_commit: bool,
+}
+
+impl ApplyOptions {
+    pub(super) fn progress_key(&self) -> &str {
+        self.progress.as_deref().unwrap_or(&self.run)
+    }
 }
 
 /// What was applied last.
@@ -125,7 +133,8 @@ impl Applier {
             if options.synchronous_commit { "on" } else { "off" }
         ))
         .await?;
-        let mut progress = Progress::read(&control, &run)
+        let key = options.progress_key().to_owned();
+        let mut progress = Progress::read(&control, &key)
             .await?
             .ok_or_else(|| Error::refuse("RUN_UNREADABLE", format!("run \"{run}\" has no progress row")))?;
         if progress.epoch != epoch {
@@ -135,7 +144,7 @@ impl Applier {
         // What is read here may be a commit that the target has not flushed yet, of this process too, whose connection was lost: this one
         // is on disk when it returns, and everything before it.
         progress.seq += 1;
-        progress.append_flushed(&control, &run).await?;
+        progress.append_flushed(&control, &key).await?;
         let skips = Skips::read(&control, &run).await?;
         let (commands, receiver) = mpsc::channel(16);
         let (applied, applied_receiver) =

@@ -129,6 +129,14 @@ pub async fn remove_if_unused(client: &mut Client, run: &str) -> Result<bool> {
         let column = if table == "runs" { "name" } else { "run" };
         tx.execute(&format!("DELETE FROM walferry.{table} WHERE {column} = $1"), &[&run]).await?;
     }
+    let shared: bool =
+        tx.query_one("SELECT pg_catalog.to_regclass('walferry.shard_tables') IS NOT NULL", &[]).await?.get(0);
+    if shared {
+        tx.execute("DELETE FROM walferry.shards WHERE run = $1", &[&run]).await?;
+        tx.execute("DELETE FROM walferry.shard_tables WHERE run = $1", &[&run]).await?;
+        let keys = "DELETE FROM walferry.progress WHERE pg_catalog.strpos(run, $1 || '#') = 1";
+        tx.execute(keys, &[&run]).await?;
+    }
     let last: bool = tx.query_one("SELECT NOT EXISTS (SELECT FROM walferry.runs)", &[]).await?.get(0);
     if last {
         let owned: bool = tx
@@ -150,6 +158,9 @@ pub async fn remove_if_unused(client: &mut Client, run: &str) -> Result<bool> {
         if owned && !outbox {
             tx.batch_execute("DROP SCHEMA walferry CASCADE").await?;
         } else {
+            if shared {
+                tx.batch_execute("DROP TABLE walferry.shards, walferry.shard_tables").await?;
+            }
             tx.batch_execute(
                 "DROP TABLE walferry.runs, walferry.tables, walferry.progress, walferry.post_data, \
                  walferry.requests, walferry.skips, walferry.steps",

@@ -8,6 +8,7 @@
 //! requests   control: verify, cutover and refresh ask the running process through here
 //! skips      source transactions that an operator told the run to leave out
 //! steps      when each step began and ended
+//! shards, shard_tables   processes that share the run, and who feeds which table from where on (see `shard`)
 //! ```
 //!
 //! Every access goes through this folder; one writer per fact: only the process that holds the run's advisory lock writes `runs`,
@@ -18,6 +19,7 @@ mod lock;
 mod progress;
 mod request;
 mod run;
+mod shard;
 mod skip;
 mod step;
 mod table;
@@ -27,6 +29,7 @@ pub use lock::{Holder, holder, try_lock};
 pub use progress::{Carrier, Counters, FENCED, Progress, fenced};
 pub use request::{Request, RequestKind, RequestState};
 pub use run::{CutoverState, Live, Mode, Run, SourceIdentity, StatusError, TopicLive};
+pub use shard::{Assigned, Shard, together};
 pub use skip::{Skips, ask_to_skip};
 pub use step::{Step, StepTime};
 pub use table::{RunTable, TableState};
