@@ -124,7 +124,7 @@ impl Scene {
         let from = tail.position().unwrap_or_default();
         let mut encoder = Encoder::new(envelope_options(self.epoch));
         encoder.describe(types());
-        let announcement = Announcement { slot: "s".to_owned(), publications: vec!["s".to_owned()] };
+        let announcement = Announcement::new("s", vec!["s".to_owned()]);
         let admin = Admin::new(&self.options).unwrap();
         let (sink, producer) =
             KafkaSink::start(&self.options, encoder, admin, self.partitions.clone(), &announcement, from)
@@ -174,6 +174,7 @@ impl Scene {
             progress: Lsn::default(),
             position: Position::default(),
             queue_bytes: 1 << 20,
+            needs: crate::Needs::new([], true),
         };
         let admin = Admin::new(&self.options).unwrap();
         let (merge, mut source) = Merge::start(&self.options, decoder, admin, &self.partitions, of).unwrap();
