@@ -50,8 +50,10 @@ pub(crate) fn refusal(code: Code, reason: &str) -> Option<Error> {
                 .hint("set kafka.sasl_mechanism to one that sasl.enabled.mechanisms of the brokers has"),
         ),
         Code::SSL if reason.contains("certificate verify failed") => Some(unknown_authority(reason)),
-        // A server's alert: what it asks for is ours to give.
-        Code::SSL if reason.contains("alert") || reason.contains("client SSL authentication") => Some(
+        // An alert of the brokers: what they ask for is ours to give. It may come behind the handshake, as an error of the connection.
+        Code::SSL | Code::BrokerTransportFailure
+            if (reason.contains("SSL routines") && reason.contains(" alert "))
+                || reason.contains("client SSL authentication") => Some(
             Error::refuse("KAFKA_TLS", format!("Kafka: the brokers refuse the TLS connection: {reason}"))
                 .hint("brokers that ask for a certificate need kafka.ssl_cert and kafka.ssl_key, signed by an authority that they trust"),
         ),
@@ -151,6 +153,9 @@ mod tests {
         assert!(refusal(Code::BrokerTransportFailure, "connection refused").is_none());
         assert!(refusal(Code::AllBrokersDown, "1/1 brokers are down").is_none());
         assert!(refusal(Code::SSL, "SSL handshake failed: Disconnected").is_none());
+        let asked =
+            "Receive failed: error:0A000412:SSL routines::sslv3 alert bad certificate: SSL alert number 42";
+        assert_eq!(refusal(Code::BrokerTransportFailure, asked).unwrap().code(), "KAFKA_TLS");
         assert_eq!(refusal(Code::Authentication, "x").unwrap().code(), "KAFKA_AUTHENTICATION");
     }
 }

@@ -180,13 +180,7 @@ async fn row_33_nothing_rests_on_topics_that_make_themselves() {
         assert_eq!(found, ["10800000", "delete", "LogAppendTime"], "{}", feed.database);
     };
     made(&feed, topic, 3).await;
-    // Looked for by a run that starts, before the first record of a table that joins, and after somebody has deleted it.
-    feed.source("CREATE TABLE late (id int PRIMARY KEY)").await;
-    feed.target("CREATE TABLE late (id int PRIMARY KEY)").await;
-    feed.lanes[0].walferry.command("refresh").run().await.expect_code(0);
-    feed.source("INSERT INTO late VALUES (1)").await;
-    feed.expect_same_content().await;
-    made(&feed, "f_default.public.late", 3).await;
+    // Made again by the run that starts, and not by the brokers, after somebody has deleted it; what was in it is gone.
     feed.kill().await;
     kafka.delete_topic(topic).await;
     feed.restart().await;

@@ -12,6 +12,7 @@ mod shard;
 mod snapshot;
 mod status;
 mod topics;
+mod under_load;
 
 use crate::support::feed::Builder;
 use crate::support::{Feed, Kafka, Way};

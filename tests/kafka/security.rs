@@ -34,6 +34,7 @@ async fn refused(builder: Builder, code: &str, hint: &str) {
     feed.end().await;
 }
 
+#[cfg_attr(not(feature = "kafka-tls"), allow(dead_code))]
 async fn comes_through(builder: Builder) {
     let mut feed = builder.start().await;
     feed.source("INSERT INTO t SELECT g, 'x' FROM generate_series(1, 50) g").await;

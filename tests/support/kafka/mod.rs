@@ -8,6 +8,7 @@
 //!
 //! A node takes about 400 MB, so a test has one of its own only where the broker itself is what fails.
 
+mod cluster;
 mod process;
 pub mod secured;
 
@@ -25,6 +26,7 @@ use tokio::sync::OnceCell;
 
 use super::postgres::free_port;
 use super::{programs, scratch};
+pub use cluster::Cluster;
 use process::Process;
 pub use secured::Secured;
 
