@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::process::Command;
 
-use crate::orders::OUTBOX;
+use crate::orders::init;
 use crate::outbox::rig::Rig;
 use crate::support::kafka::Record;
 use crate::support::programs;
@@ -85,8 +85,8 @@ fn events(records: &[Record]) -> Vec<(String, i64, String)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_language_emits_in_its_own_transaction() {
-    let schema = format!("{};{OUTBOX}", include_str!("../../examples/orders/orders.sql"));
-    let rig = Rig::new(&schema).await;
+    let rig = Rig::new(include_str!("../../examples/orders/orders.sql")).await;
+    init(&rig.walferry).await;
     let messages = format!("outbox.message_topic={}.message.${{routedByValue}}", rig.prefix);
     let rig = rig
         .set("table.expand.json.payload=on")

@@ -15,17 +15,10 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use crate::consumers::process::Inventories;
 use crate::support::{Kafka, Postgres, Walferry};
 
-/// What `walferry outbox init` makes.
-pub const OUTBOX: &str = "
-    CREATE TABLE outbox (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), aggregatetype text NOT NULL, aggregateid text NOT NULL,
-        type text NOT NULL, payload jsonb);
-    CREATE SCHEMA walferry;
-    CREATE FUNCTION walferry.emit(aggregate_type text, aggregate_id text, event_type text, payload jsonb, headers jsonb DEFAULT '{}')
-    RETURNS uuid LANGUAGE sql AS $$
-        WITH event AS (SELECT gen_random_uuid() AS id), emitted AS (
-            SELECT pg_logical_emit_message(true, 'outbox', jsonb_build_object('id', id, 'aggregate_type', aggregate_type,
-                'aggregate_id', aggregate_id, 'event_type', event_type, 'payload', payload, 'headers', headers)::text), id FROM event)
-        SELECT id FROM emitted WHERE pg_logical_emit_message IS NOT NULL $$;";
+/// Makes the outbox table and `walferry.emit`.
+pub async fn init(walferry: &Walferry) {
+    walferry.command("outbox").args(&["init", "--layout", "debezium"]).run().await.expect_code(0);
+}
 
 const ORDERS: i64 = 240;
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -85,11 +78,11 @@ async fn every_order_is_reserved_once_whoever_is_killed() {
         server.create_database(database).await;
     }
     server.sql("orders", include_str!("../../examples/orders/orders.sql")).await;
-    server.sql("orders", OUTBOX).await;
     server.sql("inventory", include_str!("../../examples/orders/inventory.sql")).await;
     server.sql("inventory", "INSERT INTO stock VALUES ('chair', 10000)").await;
-    let walferry = Walferry::new(&server.uri("orders"), "")
-        .name("orders")
+    let walferry = Walferry::new(&server.uri("orders"), "").name("orders");
+    init(&walferry).await;
+    let walferry = walferry
         .command("outbox")
         .args(&["run", "--brokers", &kafka.brokers()])
         .args(&["--set", "table.fields.additional.placement=type:header:eventType"]);
