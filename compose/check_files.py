@@ -1,4 +1,4 @@
-"""Checks compose/k8s/*.yaml against Kubernetes' own schemas, strictly: an unknown key is an error.
+"""Checks compose/k8s/**/*.yaml against Kubernetes' own schemas, strictly: an unknown key is an error.
 
 Run by scripts/compose-check --files, in a virtual environment that has kubernetes-validate.
 """
@@ -54,7 +54,7 @@ def rules(document):
 
 def main():
     failed = 0
-    for path in sorted(pathlib.Path("compose/k8s").glob("*.yaml")):
+    for path in sorted(pathlib.Path("compose/k8s").rglob("*.yaml")):
         for document in filter(None, yaml.safe_load_all(path.read_text())):
             found = [*problems(document), *rules(document)]
             failed += len(found)

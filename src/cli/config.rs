@@ -33,14 +33,18 @@ pub enum What {
     /// Print the reference page of all keys (docs/configuration.md)
     Reference,
     /// Print what becomes of each property of a Debezium connector (a table of docs/debezium.md)
-    Properties,
+    Properties {
+        /// Those of the outbox event router instead (a table of docs/outbox.md)
+        #[arg(long)]
+        outbox: bool,
+    },
 }
 
 impl ConfigArgs {
     pub fn connector(&self) -> Option<&Path> {
         match &self.what {
             What::Show { connector, .. } => connector.as_deref(),
-            What::Reference | What::Properties => None,
+            What::Reference | What::Properties { .. } => None,
         }
     }
 }
@@ -53,7 +57,8 @@ pub fn run(args: ConfigArgs, context: &Context) -> Result<Exit> {
     let effective = &context.settings.effective;
     match args.what {
         What::Reference => output::print(&reference()),
-        What::Properties => output::print(&connector::page(connector::SOURCE)),
+        What::Properties { outbox: true } => output::print(&connector::page(connector::OUTBOX)),
+        What::Properties { outbox: false } => output::print(&connector::page(connector::SOURCE)),
         What::Show { json: true, .. } => {
             let object: Map<_, _> = effective
                 .iter()

@@ -141,3 +141,13 @@ fn a_table_sets_only_keys_that_there_are_and_names_each_once() {
         }
     }
 }
+
+#[test]
+fn the_table_of_the_outbox_is_up_to_date() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/outbox.md");
+    let page = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        page.ends_with(&super::page(super::OUTBOX)),
+        "docs/outbox.md is old: its end is cargo run -- config properties --outbox"
+    );
+}
