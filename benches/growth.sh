@@ -1,4 +1,4 @@
-# How cost grows: the same work at 1, 10 and 100 times the size, at 1 to 8 jobs. Sourced by scripts/bench.
+# How the cost of a copy grows: the same work at 1, 10 and 100 times the size, at 1 to 8 jobs. Sourced by scripts/bench.
 
 bench_growth() {
     local rows count sessions
@@ -10,6 +10,7 @@ bench_growth() {
         growth_copy "rows $rows"
     done
     for count in 10 1000 10000; do
+        [ "$count" -le "$(times 10000 "$scale")" ] || break
         say "growth: $count tables"
         fresh source copyset
         sql_file source copyset benches/workloads/many_tables/tables.sql -v scale="$(awk -v n="$count" 'BEGIN { print n / 10000 }')"
@@ -23,6 +24,7 @@ bench_growth() {
         growth_copy "jobs $sessions"
     done
     jobs=$before
+    python3 benches/growth.py "$results" docs/growth.svg
 }
 
 growth_copy() { # what

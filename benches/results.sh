@@ -13,7 +13,10 @@ machine() {
     echo "walferry $("$walferry" --version | cut -d' ' -f2), commit $(git rev-parse --short HEAD 2>/dev/null)$(git diff --quiet HEAD 2>/dev/null || echo ' and changes')"
     echo "$(nproc) cores $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -1), $(awk '/MemTotal/ { printf "%d GB", $2 / 1048576 }' /proc/meminfo), $(uname -sr)"
     echo "PostgreSQL $(sql source postgres 'SHOW server_version' | cut -d' ' -f1) to $(sql target postgres 'SHOW server_version' | cut -d' ' -f1), one machine, loopback; $(pgcopydb --version 2>/dev/null | head -1)"
-    echo "scale $scale, medians of $rounds; walferry's settings: ${settings[*]:-as they come}"
+    local of
+    of="scale $scale"
+    [ -z "$quick" ] || of="--quick: copy $(part_scale copy), backlogs 1 (small tables $(part_scale catchup=many_tables)), delay $(part_scale delay), memory $(part_scale memory) of full scale"
+    echo "$of; medians of $rounds (least–most); walferry's settings: ${settings[*]:-as they come}"
 }
 
 # One line for each thing measured: medians of who was measured, and walferry's ratio to each. Times, memory and CPU: below 1 is better.

@@ -20,7 +20,7 @@ pub mod table;
 pub use carrier::{ChangeSink, ChangeSource, Chunk, Durable};
 pub use change::{
     Change, Column, Event, OldTuple, PgTimestamp, Relation, RelationColumn, RelationId, ReplicaIdentity,
-    Tuple,
+    Tuple, is_portable,
 };
 pub use facts::{ExtensionFacts, SlotFacts, SourceFacts};
 pub use finding::{Finding, Severity, Side, some_of};

@@ -1,5 +1,7 @@
 //! What every step of a run needs.
 
+use std::sync::atomic::AtomicBool;
+
 use pg::{Error, Params, Purpose, Result, Session};
 use pipeline::Reporter;
 use tokio_util::sync::CancellationToken;
@@ -37,6 +39,8 @@ pub struct Context {
     pub cancel: CancellationToken,
     /// Told how things go; nobody asks unless a command has put another one here.
     pub health: Health,
+    /// A table was met that can't take values in binary: the stream brings text from now on.
+    pub text_stream: AtomicBool,
 }
 
 impl Context {
@@ -61,6 +65,7 @@ impl Context {
             reporter,
             cancel,
             health: Health::default(),
+            text_stream: AtomicBool::new(false),
         })
     }
 

@@ -21,7 +21,9 @@ mod feedback;
 mod options;
 mod pump;
 
-use pg::{Error, Result};
+use std::time::Duration;
+
+use pg::{Error, Params, Result};
 use pipeline::ChangeSink;
 use tokio_util::sync::CancellationToken;
 
@@ -32,11 +34,35 @@ pub use options::{Options, Position};
 use feedback::Feedback;
 use pump::Pump;
 
+/// A replication connection that nothing was asked of yet.
+pub struct Opened {
+    connection: ReplicationConnection,
+    server_timeout: Duration,
+}
+
+/// Connects: can be done before it is known where the stream starts.
+pub async fn open(params: &Params, application_name: &str) -> Result<Opened> {
+    let mut connection = ReplicationConnection::connect(params, application_name).await?;
+    let server_timeout = Feedback::server_timeout(&mut connection).await?;
+    Ok(Opened { connection, server_timeout })
+}
+
 /// Streams until `cancel`, then lets the carrier drain for [`Options::drain`], confirms what became durable, and frees the slot.
 ///
 /// # Errors
 /// Class `Connection`: the server is gone or shuts down, start again. Everything else as the server said it.
 pub async fn run<S: ChangeSink>(options: Options, sink: S, cancel: CancellationToken) -> Result<()> {
+    let (params, name) = (options.params.clone(), options.application_name.clone());
+    run_on(async move { open(&params, &name).await }, options, sink, cancel).await
+}
+
+/// The same on a connection that is, or is being, opened.
+pub async fn run_on<S: ChangeSink>(
+    opened: impl Future<Output = Result<Opened>>,
+    options: Options,
+    sink: S,
+    cancel: CancellationToken,
+) -> Result<()> {
     let start = async {
         let mut connection =
             ReplicationConnection::connect(&options.params, &options.application_name).await?;
@@ -47,13 +73,14 @@ pub async fn run<S: ChangeSink>(options: Options, sink: S, cancel: CancellationT
             }
         }
         let timeout = Feedback::server_timeout(&mut connection).await?;
+        let Opened { connection, server_timeout } = opened.await?;
         let start = StartOptions {
             publications: options.publications.clone(),
             messages: !options.message_prefixes.is_empty(),
             binary: options.binary,
         };
         let stream = connection.start(&options.slot, options.start, &start).await?;
-        Ok::<_, Error>((stream, timeout))
+        Ok::<_, Error>((stream, server_timeout))
     };
     let (stream, timeout) = tokio::select! {
         biased;

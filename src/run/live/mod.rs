@@ -5,12 +5,15 @@
 //!       beside: lag every second, requests (verify, cutover, refresh), foreign keys validated once the tables are whole
 //! ```
 //!
-//! `beside` is that loop, `requests` what it is asked for, `auto` the cutover that nobody has to ask for.
+//! `opening` connects meanwhile, `format` chooses how values travel, `beside` is that loop, `requests` what it is asked for, `auto` the cutover that nobody has to ask for.
 
 mod auto;
 mod beside;
+mod format;
+mod opening;
 mod requests;
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kafka::Announcement;
@@ -20,8 +23,11 @@ use reader::slot::{self, SlotState};
 use reader::stream;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use writer::apply::{Applier, ApplyOptions, Feed, Handle};
+use writer::apply::{Applier, ApplyOptions, BINARY_UNFIT, Feed, Handle};
 use writer::control::{Progress, Run, RunTable, Step};
+
+use format::Formats;
+use opening::Opening;
 
 use super::announce;
 use super::context::{Context, Half};
@@ -46,6 +52,7 @@ pub enum End {
 /// Streams until cut over, cancelled, or an error.
 pub async fn stream(context: &Context, owner: &mut Owner, run: &Run, backoff: &mut Backoff) -> Result<End> {
     let progress = progress_of(owner, run).await?;
+    let mut opening = Opening::begin(context);
     let source = context.source_session().await?;
     // Before the topics: a reader elsewhere confirms what they have got already.
     let state = slot::look(&source, &run.slot).await?;
@@ -62,10 +69,14 @@ pub async fn stream(context: &Context, owner: &mut Owner, run: &Run, backoff: &m
     // Before the refresh takes the tables as they are now for what was recorded.
     Watch::default().look(context, owner.session(), run, &source).await?;
     let look = refresh::look(context, owner, run, &source).await?;
+    let formats = Formats::read(&source).await?;
     drop(source);
     let tables = RunTable::all(owner.session(), &run.name).await?;
     if tables.iter().any(|table| table.state.to_copy()) {
+        // It may take hours, in which connections grow old.
+        drop(opening);
         Box::pin(load::joined(context, owner, run)).await?;
+        opening = Opening::begin(context);
     }
     let tables = RunTable::all(owner.session(), &run.name).await?;
     let (tables, topics, sharing) = match topics {
@@ -78,10 +89,13 @@ pub async fn stream(context: &Context, owner: &mut Owner, run: &Run, backoff: &m
             (tables, Some(topics), Some(watcher))
         }
     };
+    let binary = formats.binary(context, &tables)?;
+    let apply = ApplyOptions { binary, ..apply_options(context) };
+    let connections = opening.writer().await?;
     let (applier, handle) =
-        Applier::connect(&context.target, apply_options(context), Feed::of(&tables), owner.epoch).await?;
+        Applier::start(connections, &context.target, apply, Feed::of(&tables), owner.epoch).await?;
     look.tell(owner, run).await?;
-    let start = applier.start();
+    let start = applier.position();
     let from = topics.as_ref().map_or(start.end_lsn, |topics| topics.start);
     if context.half == Half::Writer {
         announce::now(context, owner, run, &look.names).await?;
@@ -93,6 +107,7 @@ pub async fn stream(context: &Context, owner: &mut Owner, run: &Run, backoff: &m
     // A standby may have taken over since that was looked at.
     options.timeline = run.source.as_ref().and_then(|source| u32::try_from(source.timeline).ok());
     options.reporter = context.reporter.clone();
+    options.binary = binary;
     // The reader is stopped first: the writer then drains what is whole, and what it acknowledges is confirmed to the source.
     let (stop, give_up) = (CancellationToken::new(), CancellationToken::new());
     let mut tasks = JoinSet::new();
@@ -102,7 +117,8 @@ pub async fn stream(context: &Context, owner: &mut Owner, run: &Run, backoff: &m
             let began = Durable { applied: start.end_lsn, flushed: start.end_lsn };
             let (sink, carried) = direct(context.settings.apply.queue_bytes.as_usize(), began);
             tasks.spawn(async move {
-                stream::run(options, sink, reading).await.map_err(|error| error.context("source"))
+                let opened = opening.reader(&options);
+                stream::run_on(opened, options, sink, reading).await.map_err(|error| error.context("source"))
             });
             tasks.spawn(async move { applier.run(carried, writing).await });
         }
@@ -140,6 +156,12 @@ pub async fn stream(context: &Context, owner: &mut Owner, run: &Run, backoff: &m
         give_up.cancel();
     }
     let end = settle(result, &mut tasks, &stop, &give_up).await;
+    if let Err(error) = &end
+        && error.code() == BINARY_UNFIT
+    {
+        context.text_stream.store(true, Ordering::Relaxed);
+        return Ok(End::Refresh);
+    }
     if let Ok(End::Cancelled | End::Refresh) = end {
         note_last(context, owner, &handle).await;
     }
@@ -161,6 +183,10 @@ pub fn apply_options(context: &Context) -> ApplyOptions {
         copy_threshold: apply.copy_threshold,
         set_threshold: apply.set_threshold,
         coalesce: apply.coalesce,
+        sort: apply.sort,
+        ahead: apply.ahead,
+        flush_apart: apply.flush_apart,
+        binary: false,
         replica_role: match apply.replica_role {
             ReplicaRole::Auto => None,
             ReplicaRole::On => Some(true),

@@ -19,6 +19,8 @@ pub struct Unflushed {
 /// Commits that wait longer than this are flushed by a synchronous commit: another session's unfinished WAL can keep the target's
 /// flush position behind for ever.
 pub const PATIENCE: Duration = Duration::from_millis(100);
+/// The same where another session was asked to flush and does not answer.
+pub const LONG_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Unflushed {
     /// `flushed`: what is known to be on the target's disk.
@@ -58,9 +60,18 @@ impl Unflushed {
         };
     }
 
-    /// Has the oldest commit waited too long?
-    pub fn overdue(&self) -> bool {
-        self.since.is_some_and(|since| since.elapsed() >= PATIENCE)
+    /// Everything that was applied up to `end_lsn` is on disk.
+    pub fn flushed_to(&mut self, end_lsn: Lsn) {
+        while self.commits.front().is_some_and(|(end, _)| *end <= end_lsn) {
+            self.commits.pop_front();
+        }
+        self.since = (!self.commits.is_empty()).then(Instant::now);
+        self.durable.flushed = self.durable.flushed.max(end_lsn.min(self.durable.applied));
+    }
+
+    /// Has the oldest commit waited for so long?
+    pub fn overdue(&self, patience: Duration) -> bool {
+        self.since.is_some_and(|since| since.elapsed() >= patience)
     }
 }
 
@@ -77,6 +88,19 @@ mod tests {
         assert_eq!(unflushed.durable(), Durable { applied: lsn(20), flushed: lsn(10) });
         unflushed.flushed(lsn(20));
         assert_eq!(unflushed.durable(), Durable { applied: lsn(20), flushed: lsn(20) });
-        assert!(unflushed.is_empty() && !unflushed.overdue());
+        assert!(unflushed.is_empty() && !unflushed.overdue(Duration::ZERO));
+    }
+
+    #[test]
+    fn another_session_flushes_what_it_was_asked_for() {
+        let lsn = Lsn::new;
+        let mut unflushed = Unflushed::new(lsn(5));
+        unflushed.committed(lsn(10), lsn(1000), lsn(900));
+        unflushed.committed(lsn(20), lsn(1100), lsn(900));
+        unflushed.flushed_to(lsn(10));
+        assert_eq!(unflushed.durable(), Durable { applied: lsn(20), flushed: lsn(10) });
+        unflushed.flushed_to(lsn(30));
+        assert_eq!(unflushed.durable(), Durable { applied: lsn(20), flushed: lsn(20) });
+        assert!(unflushed.is_empty());
     }
 }

@@ -3,19 +3,57 @@
 use std::collections::HashSet;
 
 use pg::{Class, Error, Result};
+use pipeline::ChangeSource;
 
+use super::acknowledge::{LONG_PATIENCE, PATIENCE};
 use super::careful::{self, Outcome};
 use super::execute::{ExecuteOptions, Refusal};
 use super::piece::Piece;
 use super::plan::{Plan, PlanOptions, Step, plan};
-use super::worker::Applier;
-use crate::control::Counters;
+use super::tables::SCHEMA;
+use super::worker::{Applier, ApplyOptions};
+use crate::control::{Counters, Skips};
+
+/// What was found out about a piece that could not be applied as it was.
+#[derive(Debug, Default)]
+pub(super) struct Retry {
+    /// Tables whose changes go one by one.
+    careful: HashSet<u32>,
+    all_careful: bool,
+    truncate_by_delete: bool,
+}
+
+impl Retry {
+    pub(super) fn plan_options<'a>(&'a self, options: &ApplyOptions, skips: &'a Skips) -> PlanOptions<'a> {
+        PlanOptions {
+            coalesce: options.coalesce,
+            sort: options.sort,
+            careful: &self.careful,
+            all_careful: self.all_careful,
+            truncate_by_delete: self.truncate_by_delete,
+            skips,
+        }
+    }
+}
+
+/// What a plan that was carried out has come to.
+pub(super) struct Found {
+    counts: Counters,
+    /// The answer to the look at the target's schema, if it was time for one.
+    schema: Option<Vec<Option<String>>>,
+}
 
 impl Applier {
-    pub(super) async fn apply(&mut self, piece: Piece) -> Result<()> {
+    /// Applies a piece in whichever way it takes; `prepared`: how, if that is known.
+    pub(super) async fn apply<S: ChangeSource>(
+        &mut self,
+        piece: Piece,
+        prepared: Option<Plan>,
+        source: &mut S,
+    ) -> Result<()> {
         let several = piece.transactions.len() > 1;
         let started_here = self.open.is_none();
-        match self.attempt(&piece, false).await {
+        match self.attempt(&piece, false, prepared, Some(source)).await {
             Ok(()) => return Ok(()),
             Err(error) if error.class() != Class::Stop => return Err(error),
             Err(error) => {
@@ -26,35 +64,33 @@ impl Applier {
         self.tables.forget();
         self.pipeline.forget_statements()?;
         if !several {
-            return self.attempt(&piece, true).await;
+            return self.attempt::<S>(&piece, true, None, None).await;
         }
         debug_assert!(started_here);
         for part in piece.split() {
-            self.attempt(&part, true).await?;
+            self.attempt::<S>(&part, true, None, None).await?;
         }
         Ok(())
     }
 
     /// Applies one piece; on an error nothing of it is left, and the target transaction is open only if it was.
-    pub(super) async fn attempt(&mut self, piece: &Piece, all_careful: bool) -> Result<()> {
-        if !piece.changes.is_empty() && self.tables.look(&self.control).await? {
-            self.pipeline.forget_statements()?;
-        }
-        let learnt = self.tables.learn(&self.control, piece).await;
-        if let Err(error) = learnt {
-            return Err(self.explain(error, piece, 0));
-        }
-        let mut careful = HashSet::new();
-        let mut truncate_by_delete = false;
+    pub(super) async fn attempt<S: ChangeSource>(
+        &mut self,
+        piece: &Piece,
+        all_careful: bool,
+        mut prepared: Option<Plan>,
+        mut source: Option<&mut S>,
+    ) -> Result<()> {
+        let mut retry = Retry { all_careful, ..Retry::default() };
         loop {
-            let options = PlanOptions {
-                coalesce: self.options.coalesce,
-                careful: &careful,
-                all_careful,
-                truncate_by_delete,
-                skips: &self.skips,
+            let plan = match prepared.take() {
+                Some(plan) => plan,
+                None => {
+                    self.learn(piece).await?;
+                    let options = retry.plan_options(&self.options, &self.skips);
+                    plan(piece, &mut self.tables, options)
+                }
             };
-            let plan = plan(piece, &mut self.tables, options);
             if self.open.is_none()
                 && plan.steps.is_empty()
                 && plan.counts.skipped == 0
@@ -65,23 +101,27 @@ impl Applier {
             }
             let nested = self.open.is_some();
             self.pipeline.query(if nested { "SAVEPOINT walferry_piece" } else { self.begin })?;
-            match self.execute(&plan).await? {
-                Ok(found) => {
+            match self.execute(&plan, source.as_deref_mut()).await? {
+                Ok(Found { schema: Some(answer), .. }) if self.tables.saw(&answer) => {
+                    // What the plan was made from is not so any more.
+                    self.undo(nested).await?;
+                }
+                Ok(Found { counts, .. }) => {
                     if nested {
                         self.pipeline.query("RELEASE SAVEPOINT walferry_piece")?;
                     }
                     self.recorder.note(piece, &mut self.tables);
-                    return self.finish(piece, &plan, found).await;
+                    return self.finish(piece, &plan, counts).await;
                 }
                 Err((refusal, index)) => {
                     self.undo(nested).await?;
                     match refusal {
-                        Refusal::Redo { table, .. } if careful.insert(table) => {}
+                        Refusal::Redo { table, .. } if retry.careful.insert(table) => {}
                         // A TRUNCATE that a foreign key refuses; deletes are not, as replica.
                         Refusal::Error { error, .. }
-                            if error.is(pg::sqlstate::FEATURE_NOT_SUPPORTED) && !truncate_by_delete =>
+                            if error.is(pg::sqlstate::FEATURE_NOT_SUPPORTED) && !retry.truncate_by_delete =>
                         {
-                            truncate_by_delete = true;
+                            retry.truncate_by_delete = true;
                         }
                         Refusal::Redo { error: Some(error), .. } => {
                             return Err(self.explain(error, piece, index));
@@ -103,6 +143,17 @@ impl Applier {
         }
     }
 
+    /// Makes sure that the piece's tables are known.
+    async fn learn(&mut self, piece: &Piece) -> Result<()> {
+        if !piece.changes.is_empty() {
+            self.tables.look(&self.control).await?;
+        }
+        match self.tables.learn(&self.control, piece).await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.explain(error, piece, 0)),
+        }
+    }
+
     pub(super) async fn undo(&mut self, nested: bool) -> Result<()> {
         let undo = if nested {
             "ROLLBACK TO SAVEPOINT walferry_piece; RELEASE SAVEPOINT walferry_piece"
@@ -121,15 +172,16 @@ impl Applier {
     }
 
     /// Sends the plan. `Err`: what was refused, and the change it was when that is known.
-    pub(super) async fn execute(
+    pub(super) async fn execute<S: ChangeSource>(
         &mut self,
         plan: &Plan,
-    ) -> Result<std::result::Result<Counters, (Refusal, usize)>> {
+        source: Option<&mut S>,
+    ) -> Result<std::result::Result<Found, (Refusal, usize)>> {
         let options = ExecuteOptions {
             copy_threshold: self.options.copy_threshold,
             set_threshold: self.options.set_threshold,
         };
-        let mut found = Counters::default();
+        let mut found = Found { counts: Counters::default(), schema: None };
         for step in &plan.steps {
             let Step::Row { target, change, index, careful: true } = step else {
                 self.pipeline.send(step, options).await?;
@@ -141,9 +193,9 @@ impl Applier {
             }
             match careful::apply(&mut self.pipeline, target, change).await? {
                 Ok(Outcome::Applied) => {}
-                Ok(Outcome::Missing) => found.missing += 1,
+                Ok(Outcome::Missing) => found.counts.missing += 1,
                 Ok(Outcome::Overwritten) => {
-                    found.overwritten += 1;
+                    found.counts.overwritten += 1;
                     if self.recorder.first_overwrite(&target.name) {
                         tracing::warn!(
                             "table {}: an insert met a row with its key, which was overwritten (said once per table)",
@@ -155,9 +207,19 @@ impl Applier {
             }
         }
         fail::fail_point!("apply-before-commit");
+        // The tables that were written to are locked now: no trigger can come between this look and the commit.
+        let looks = !plan.steps.is_empty() && self.tables.look_is_due();
+        if looks {
+            self.pipeline.query(SCHEMA)?;
+        }
+        if let Some(source) = source {
+            self.pipeline.flush().await?;
+            self.look_ahead(source)?;
+        }
         match self.pipeline.drain().await? {
-            Ok(_) => {
-                found.missing += self.pipeline.take_missing();
+            Ok(mut rows) => {
+                found.counts.missing += self.pipeline.take_missing();
+                found.schema = if looks { rows.pop() } else { None };
                 Ok(Ok(found))
             }
             Err(refusal) => Ok(Err((refusal, 0))),
@@ -180,7 +242,8 @@ impl Applier {
         next.seq += 1;
         next.end_lsn = piece.end_lsn;
         next.counters.add(&counts);
-        let synchronous = !self.options.synchronous_commit && self.unflushed.overdue();
+        let patience = if self.flusher.is_some() { LONG_PATIENCE } else { PATIENCE };
+        let synchronous = !self.options.synchronous_commit && self.unflushed.overdue(patience);
         self.commit(next, synchronous).await?;
         let committed_at = piece.transactions.last().map(|tx| tx.committed_at);
         self.applied.send_modify(|applied| {

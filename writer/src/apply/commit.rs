@@ -5,6 +5,7 @@ use std::time::Instant;
 use pg::{Error, Lsn, Result, quote_literal};
 use pipeline::ChangeSource;
 
+use super::acknowledge::{LONG_PATIENCE, PATIENCE};
 use super::execute::Refusal;
 use super::piece::Piece;
 use super::worker::Applier;
@@ -102,10 +103,28 @@ impl Applier {
 
     /// Stores the position and puts everything committed on the target's disk.
     pub(super) async fn flush(&mut self) -> Result<()> {
+        self.store_position(true).await
+    }
+
+    /// The same while changes may come at any time: another session waits for the disk, where there is one.
+    pub(super) async fn flush_apart(&mut self) -> Result<()> {
+        if self.flusher.is_none() || self.unflushed.overdue(LONG_PATIENCE) {
+            return self.flush().await;
+        }
+        if self.progress.end_lsn > self.unflushed.durable().applied {
+            self.store_position(false).await?;
+        }
+        if let Some(flusher) = &self.flusher {
+            flusher.ask(self.unflushed.durable().applied);
+        }
+        Ok(())
+    }
+
+    async fn store_position(&mut self, synchronous: bool) -> Result<()> {
         let mut next = self.progress;
         next.seq += 1;
         self.pipeline.query("BEGIN")?;
-        self.commit(next, true).await?;
+        self.commit(next, synchronous).await?;
         self.idle_stored = Some(Instant::now());
         self.applied.send_modify(|applied| applied.progress = next);
         Ok(())
@@ -122,6 +141,17 @@ impl Applier {
             self.acknowledge(source);
         }
         Ok(())
+    }
+
+    /// Takes in what the other session has flushed, and asks it for more when that is due.
+    pub(super) fn note_flushed(&mut self) {
+        let Some(flusher) = &mut self.flusher else { return };
+        if let Some(end_lsn) = flusher.has_flushed() {
+            self.unflushed.flushed_to(end_lsn);
+        }
+        if self.unflushed.overdue(PATIENCE) {
+            flusher.ask(self.unflushed.durable().applied);
+        }
     }
 
     pub(super) fn acknowledge(&self, source: &mut impl ChangeSource) {

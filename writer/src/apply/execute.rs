@@ -32,6 +32,9 @@ pub struct ExecuteOptions {
 /// A piece of about this many bytes is flushed while it is being written.
 const FLUSH_BYTES: usize = 512 * 1024;
 
+/// Rows of one set: the server works at one while the next is being written.
+const SET_ROWS: usize = 5000;
+
 /// What a statement in flight must have done.
 struct Expected {
     target: Option<Arc<Target>>,
@@ -108,10 +111,11 @@ impl Pipeline {
     /// Puts a step into the pipeline.
     pub async fn send(&mut self, step: &Step, options: ExecuteOptions) -> Result<()> {
         self.send_step(step, options).await?;
-        if self.wire.out().len() > FLUSH_BYTES {
-            self.wire.flush().await?;
-        }
-        Ok(())
+        self.flush_some().await
+    }
+
+    async fn flush_some(&mut self) -> Result<()> {
+        if self.wire.out().len() > FLUSH_BYTES { self.wire.flush().await } else { Ok(()) }
     }
 
     async fn send_step(&mut self, step: &Step, options: ExecuteOptions) -> Result<()> {
@@ -124,9 +128,7 @@ impl Pipeline {
                 }
                 for row in rows {
                     self.send_insert(target, row)?;
-                    if self.wire.out().len() > FLUSH_BYTES {
-                        self.wire.flush().await?;
-                    }
+                    self.flush_some().await?;
                 }
                 Ok(())
             }
@@ -137,9 +139,16 @@ impl Pipeline {
                     }
                     return Ok(());
                 }
+                if target.binary {
+                    return self.send_rows(target, unchanged, rows).await;
+                }
                 let columns: Vec<usize> = carried_columns(target, unchanged).collect();
-                let shape = Shape::UpdateSet { unchanged: unchanged.clone() };
-                self.send_set(target, shape, rows.iter().flat_map(Row::columns), rows.len(), &columns)
+                for rows in rows.chunks(SET_ROWS) {
+                    let shape = Shape::UpdateSet { unchanged: unchanged.clone() };
+                    self.send_set(target, shape, rows.iter().flat_map(Row::columns), rows.len(), &columns)?;
+                    self.flush_some().await?;
+                }
+                Ok(())
             }
             Step::Delete { target, keys, certain } => {
                 if options.set_threshold == 0 || keys.len() < options.set_threshold {
@@ -148,10 +157,13 @@ impl Pipeline {
                     }
                     return Ok(());
                 }
-                let values = keys.iter().flat_map(|key| key.columns());
-                self.send_set(target, Shape::DeleteSet, values, keys.len(), &sorted_key(target))?;
-                if !certain && let Some(last) = self.expected.back_mut() {
-                    last.rows = None;
+                for keys in keys.chunks(SET_ROWS) {
+                    let values = keys.iter().flat_map(|key| key.columns());
+                    self.send_set(target, Shape::DeleteSet, values, keys.len(), &sorted_key(target))?;
+                    if !certain && let Some(last) = self.expected.back_mut() {
+                        last.rows = None;
+                    }
+                    self.flush_some().await?;
                 }
                 Ok(())
             }
@@ -246,7 +258,9 @@ impl Pipeline {
         let values: Vec<Column<'a>> = values.collect();
         let out = self.wire.out();
         let statement = self.statements.prepare(target, shape, out)?;
-        encode::bind_columns(out, statement, &values, target.columns.len(), columns)?;
+        let element =
+            |column: usize| if target.binary { target.columns[column].type_id } else { encode::TEXT_OID };
+        encode::bind_columns(out, statement, &values, target.columns.len(), columns, element)?;
         self.unsynced = true;
         self.expected.push_back(Expected {
             target: Some(target.clone()),
@@ -256,30 +270,72 @@ impl Pipeline {
         Ok(())
     }
 
+    /// A set of updates whose values are binary.
+    async fn send_rows(&mut self, target: &Arc<Target>, unchanged: &[u16], rows: &[Row]) -> Result<()> {
+        let Some(row_type) = &target.row_type else {
+            for row in rows {
+                self.send_update(target, None, row)?;
+                self.flush_some().await?;
+            }
+            return Ok(());
+        };
+        if set_columns(target, unchanged).next().is_none() {
+            return Ok(());
+        }
+        for rows in rows.chunks(SET_ROWS) {
+            let out = self.wire.out();
+            let shape = Shape::UpdateRows { unchanged: unchanged.to_vec() };
+            let statement = self.statements.prepare(target, shape, out)?;
+            encode::bind_rows(out, statement, rows, row_type)?;
+            self.unsynced = true;
+            let rows = Some(rows.len() as u64);
+            self.expected.push_back(Expected { target: Some(target.clone()), rows, counts_missing: false });
+            self.flush_some().await?;
+        }
+        Ok(())
+    }
+
     async fn send_copy(&mut self, target: &Arc<Target>, rows: &[Row]) -> Result<()> {
         let columns: Vec<&str> = target.written().map(|index| target.columns[index].ident.as_str()).collect();
-        self.query(&format!("COPY {} ({}) FROM STDIN", target.sql, columns.join(", ")))?;
+        let format = if target.binary { " (FORMAT binary)" } else { "" };
+        self.query(&format!("COPY {} ({}) FROM STDIN{format}", target.sql, columns.join(", ")))?;
         self.expected.push_back(Expected { target: Some(target.clone()), rows: None, counts_missing: false });
         let mut at = encode::begin_copy_data(self.wire.out());
+        if target.binary {
+            self.wire.out().extend_from_slice(encode::COPY_BINARY);
+        }
         for row in rows {
             let values = row.columns().zip(&target.columns).filter(|(_, column)| column.written);
-            encode::copy_line(self.wire.out(), values.map(|(value, _)| value));
+            let values = values.map(|(value, _)| value);
+            if !target.binary {
+                encode::copy_line(self.wire.out(), values);
+            } else if !encode::copy_tuple(self.wire.out(), columns.len() as u16, values) {
+                return Err(Error::failed("STREAM_BROKEN", "a value came as text in a binary stream"));
+            }
             if self.wire.out().len() > FLUSH_BYTES {
                 encode::end_copy_data(self.wire.out(), at)?;
                 self.wire.flush().await?;
                 at = encode::begin_copy_data(self.wire.out());
             }
         }
+        if target.binary {
+            self.wire.out().extend_from_slice(encode::COPY_BINARY_END);
+        }
         encode::end_copy_data(self.wire.out(), at)?;
         frontend::copy_done(self.wire.out());
         Ok(())
     }
 
+    /// Sends what is queued; its answers are read later.
+    pub async fn flush(&mut self) -> Result<()> {
+        self.sync()?;
+        self.wire.flush().await
+    }
+
     /// Sends what is queued and reads every answer. `Ok(Err(_))`: the server, or a count, refused something. The rows of the last
     /// SELECT are returned, the number of missing rows is added up in [`Pipeline::take_missing`].
     pub async fn drain(&mut self) -> Result<std::result::Result<Vec<Vec<Option<String>>>, Refusal>> {
-        self.sync()?;
-        self.wire.flush().await?;
+        self.flush().await?;
         self.round_trips += 1;
         self.rows.clear();
         while self.ready_due > 0 {

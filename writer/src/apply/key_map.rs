@@ -28,7 +28,8 @@ impl KeyMap {
         true
     }
 
-    fn key(&self, index: u32) -> &[u8] {
+    /// The encoded key with this number. Their order is that of numbers without a sign, and that of texts of one length.
+    pub fn key(&self, index: u32) -> &[u8] {
         let index = index as usize;
         let start = if index == 0 { 0 } else { self.keys[index - 1].0 };
         &self.arena[start..self.keys[index].0]

@@ -17,12 +17,14 @@
 //! memory is bounded by the piece's bytes, a larger transaction passes through one open target transaction piece by piece.
 
 mod acknowledge;
+mod ahead;
 mod attempt;
 mod careful;
 mod commit;
 mod encode;
 mod execute;
 mod fixed;
+mod flusher;
 mod key_map;
 mod piece;
 mod plan;
@@ -34,5 +36,6 @@ mod touched;
 mod worker;
 
 pub use tables::{FedTable, Feed};
+pub use target::BINARY_UNFIT;
 pub use touched::{Touched, TouchedKeys};
-pub use worker::{Applied, Applier, ApplyOptions, Command, Handle};
+pub use worker::{Applied, Applier, ApplyOptions, Command, Connections, Handle};

@@ -51,6 +51,28 @@ impl Piece {
             .collect()
     }
 
+    /// The highest commit LSN in the piece.
+    pub fn last_commit(&self) -> Option<Lsn> {
+        self.unfinished.or(self.transactions.last().map(|tx| tx.commit_lsn))
+    }
+
+    /// The commit LSN of the first transaction.
+    pub fn first_commit(&self) -> Option<Lsn> {
+        self.transactions.first().map(|tx| tx.commit_lsn).or(self.unfinished)
+    }
+
+    /// Changes with the commit LSN of each.
+    pub fn positions(&self) -> impl Iterator<Item = (Lsn, &Change)> {
+        let mut transactions = self.transactions.iter();
+        let mut current = transactions.next();
+        self.changes.iter().enumerate().map(move |(index, change)| {
+            while current.is_some_and(|tx| tx.end <= index) {
+                current = transactions.next();
+            }
+            (current.map(|tx| tx.commit_lsn).or(self.unfinished).unwrap_or_default(), change)
+        })
+    }
+
     /// Commit LSN of the transaction that change `index` belongs to.
     pub fn commit_lsn(&self, index: usize) -> Lsn {
         let at = self.transactions.partition_point(|tx| tx.end <= index);
@@ -100,6 +122,40 @@ impl Cutter {
             Event::Idle { lsn } => Some(*lsn),
             _ => None,
         })
+    }
+
+    /// Where the stream stands: behind everything that was handed out.
+    pub fn position(&self) -> Lsn {
+        self.last_end
+    }
+
+    /// Takes a piece back that was handed out last and begins with a transaction; `position` is what it was before.
+    pub fn put_back(&mut self, piece: Piece, position: Lsn) {
+        let idle = piece.transactions.last().map_or(Lsn::ZERO, |tx| tx.end_lsn);
+        let mut events = Vec::with_capacity(piece.changes.len() + 2 * piece.transactions.len() + 1);
+        let begin = |commit_lsn, committed_at| Event::Begin { commit_lsn, committed_at, xid: 0 };
+        let mut changes = piece.changes.into_iter();
+        let mut start = 0;
+        for tx in &piece.transactions {
+            events.push(begin(tx.commit_lsn, tx.committed_at));
+            events.extend(changes.by_ref().take(tx.end - start).map(Event::Change));
+            start = tx.end;
+            let Transaction { commit_lsn, end_lsn, committed_at, .. } = *tx;
+            events.push(Event::Commit { commit_lsn, end_lsn, committed_at });
+        }
+        if let Some(commit_lsn) = piece.unfinished {
+            events.push(begin(commit_lsn, PgTimestamp::default()));
+            events.extend(changes.map(Event::Change));
+        } else if piece.end_lsn > idle {
+            events.push(Event::Idle { lsn: piece.end_lsn });
+        }
+        for event in events.into_iter().rev() {
+            self.bytes += event.bytes();
+            self.commits += usize::from(matches!(event, Event::Commit { .. }));
+            self.waiting.push_front(event);
+        }
+        self.inside = None;
+        self.last_end = position;
     }
 
     fn pop(&mut self) -> Option<Event> {
@@ -255,6 +311,42 @@ mod tests {
         assert!(with_rest.iter().all(|p| p.transactions.is_empty() && p.unfinished == Some(Lsn::new(20))));
         assert!(!with_rest.is_empty());
         assert_eq!(pieces.last().unwrap().end_lsn, Lsn::new(31));
+    }
+
+    #[test]
+    fn a_piece_given_back_is_cut_again() {
+        let mut events = vec![begin(10), change(), commit(10), begin(20), change(), change(), commit(20)];
+        events.push(Event::Idle { lsn: Lsn::new(25) });
+        let mut cutter = cutter(events);
+        let bytes = cutter.bytes();
+        let piece = cutter.cut(1 << 20, None).unwrap().unwrap();
+        assert_eq!((piece.first_commit(), piece.last_commit()), (Some(Lsn::new(10)), Some(Lsn::new(20))));
+        let lsns: Vec<Lsn> = piece.positions().map(|(lsn, _)| lsn).collect();
+        assert_eq!(lsns, [Lsn::new(10), Lsn::new(20), Lsn::new(20)]);
+        cutter.put_back(piece, Lsn::ZERO);
+        assert_eq!((cutter.bytes(), cutter.position()), (bytes, Lsn::ZERO));
+        let piece = cutter.cut(1 << 20, Some(Lsn::new(20))).unwrap().unwrap();
+        assert_eq!((piece.end_lsn, piece.changes.len()), (Lsn::new(11), 1));
+        let piece = cutter.cut(1 << 20, None).unwrap().unwrap();
+        assert_eq!((piece.end_lsn, piece.changes.len()), (Lsn::new(25), 2));
+    }
+
+    #[test]
+    fn the_first_part_of_a_large_transaction_can_be_given_back() {
+        let mut events = vec![begin(20)];
+        events.extend((0..100).map(|_| change()));
+        events.push(commit(20));
+        let mut cutter = cutter(events);
+        let limit = 10 * change().bytes();
+        let part = cutter.cut(limit, None).unwrap().unwrap();
+        assert_eq!(part.unfinished, Some(Lsn::new(20)));
+        cutter.put_back(part, Lsn::ZERO);
+        assert!(!cutter.inside() && cutter.cut(limit, Some(Lsn::new(20))).unwrap().is_none());
+        let mut changes = 0;
+        while let Some(piece) = cutter.cut(limit, None).unwrap() {
+            changes += piece.changes.len();
+        }
+        assert_eq!(changes, 100);
     }
 
     #[test]

@@ -82,6 +82,8 @@ pub struct Plan {
 #[derive(Clone, Debug)]
 pub struct PlanOptions<'a> {
     pub coalesce: bool,
+    /// Updates and deletes of a table in the order of their keys.
+    pub sort: bool,
     /// Ids of tables whose changes go row by row, each looked at.
     pub careful: &'a HashSet<u32>,
     /// Everything row by row, each looked at.
@@ -124,14 +126,15 @@ struct Planner<'a> {
 /// Plans a piece. Every relation of it must have been learnt.
 pub fn plan(piece: &Piece, tables: &mut Tables, options: PlanOptions<'_>) -> Plan {
     let in_order = options.all_careful || !options.coalesce || {
-        (0..piece.changes.len()).any(|index| match &piece.changes[index] {
-            Change::Insert { relation, .. }
-            | Change::Update { relation, .. }
-            | Change::Delete { relation, .. } => {
-                tables.target(relation, piece.commit_lsn(index)).is_some_and(|target| target.triggers)
-            }
-            Change::Truncate { .. } => false,
-        })
+        tables.any_fires()
+            && piece.positions().any(|(commit_lsn, change)| match change {
+                Change::Insert { relation, .. }
+                | Change::Update { relation, .. }
+                | Change::Delete { relation, .. } => {
+                    tables.target(relation, commit_lsn).is_some_and(|target| target.triggers)
+                }
+                Change::Truncate { .. } => false,
+            })
     };
     let mut planner = Planner {
         plan: Plan::default(),
@@ -144,8 +147,7 @@ pub fn plan(piece: &Piece, tables: &mut Tables, options: PlanOptions<'_>) -> Pla
         options,
     };
     let mut counted = None;
-    for (index, change) in piece.changes.iter().enumerate() {
-        let commit_lsn = piece.commit_lsn(index);
+    for (index, (commit_lsn, change)) in piece.positions().enumerate() {
         if planner.options.skips.contains(commit_lsn) {
             planner.skip(change, tables, commit_lsn);
             continue;
@@ -303,7 +305,20 @@ impl Planner<'_> {
         let mut gone = Vec::new();
         let mut inserts = std::mem::take(&mut group.keyless);
         let mut updates: Vec<(Vec<u16>, Vec<Row>)> = Vec::new();
-        for state in group.states.drain(..) {
+        let sort = self.options.sort && group.states.len() > 1;
+        let mut others: Vec<(u32, State)> = Vec::new();
+        for (number, state) in (0u32..).zip(group.states.drain(..)) {
+            match state {
+                // Rows come out as they went in: their order on disk is worth something to whoever reads them.
+                State::Insert(row) => inserts.push(row),
+                state => others.push((number, state)),
+            }
+        }
+        if sort {
+            // Neighbours in the index lie in the same pages.
+            others.sort_unstable_by(|(a, _), (b, _)| group.keys.key(*a).cmp(group.keys.key(*b)));
+        }
+        for (_, state) in others {
             match state {
                 State::Insert(row) => inserts.push(row),
                 State::Delete(key) => deletes.push(key),

@@ -27,7 +27,9 @@ pub enum Shape {
     DeleteFull { nulls: Vec<u16> },
     /// Many rows by key. Parameters: an array of texts for each column that came.
     UpdateSet { unchanged: Vec<u16> },
-    /// Many rows by key. Parameters: an array of texts for each key column.
+    /// The same. Parameter: one array of the table's rows.
+    UpdateRows { unchanged: Vec<u16> },
+    /// Many rows by key. Parameters: an array for each key column, of texts or, where values come in binary, of the column's type.
     DeleteSet,
     /// Is a row with the key there? Parameters: the key.
     Exists,
@@ -200,6 +202,41 @@ pub fn sql(target: &Target, shape: &Shape) -> String {
                     write!(sql, " AND t.{} IS NOT DISTINCT FROM v.c{index}::{}", column.ident, column.cast);
             }
             sql
+        }
+        Shape::UpdateRows { unchanged } => {
+            let row = |index: usize| format!("v.{}", target.columns[index].ident);
+            let set = set_columns(target, unchanged)
+                .map(|index| format!("{} = {}", target.columns[index].ident, row(index)));
+            let key = target.key.iter().map(|&index| {
+                let column = &target.columns[index];
+                format!("t.{} {} {}", column.ident, column.equals, row(index))
+            });
+            let fixed = fixed_columns(target, unchanged).map(|index| {
+                format!("t.{} IS NOT DISTINCT FROM {}", target.columns[index].ident, row(index))
+            });
+            format!(
+                "UPDATE {only} AS t SET {} FROM pg_catalog.unnest($1::{}[]) AS v WHERE {}",
+                join(set, ", "),
+                target.sql,
+                join(key.chain(fixed), " AND ")
+            )
+        }
+        Shape::DeleteSet if target.binary => {
+            let key = sorted_key(target);
+            let arrays = key.iter().enumerate().map(|(n, &index)| {
+                format!("pg_catalog.unnest(${}::{}[])", n + 1, target.columns[index].cast)
+            });
+            let names = key.iter().map(|index| format!("c{index}"));
+            let condition = target.key.iter().map(|&index| {
+                let column = &target.columns[index];
+                format!("t.{} {} v.c{index}", column.ident, column.equals)
+            });
+            format!(
+                "DELETE FROM {only} AS t USING ROWS FROM ({}) AS v({}) WHERE {}",
+                join(arrays, ", "),
+                join(names, ", "),
+                join(condition, " AND ")
+            )
         }
         Shape::DeleteSet => {
             let values = unnest(sorted_key(target).into_iter());

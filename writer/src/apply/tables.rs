@@ -1,15 +1,15 @@
 //! Which relation goes to which table: looked up by schema and name, again whenever either side's description changes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pg::{Error, Lsn, QualifiedName, Result, quote_ident};
-use pipeline::{Change, Relation};
+use pipeline::{Change, Relation, RelationId};
 use tokio_postgres::Client;
 
 use super::piece::Piece;
-use super::target::{Target, resolve};
+use super::target::{Target, Wanted, resolve};
 use crate::control::{RunTable, TableState};
 
 /// A table that the run feeds.
@@ -45,11 +45,10 @@ impl Feed {
     }
 }
 
-impl Feed {
-    /// The table that this relation was when the run last looked at the source, under another name.
-    fn renamed(&self, relation: &Relation) -> Option<(&QualifiedName, &FedTable)> {
-        self.0.iter().find(|(_, fed)| fed.oid == Some(relation.id.0) && fed.left_at.is_none())
-    }
+/// The names of the fed tables by what they were when the run last looked at the source, under any name.
+fn by_oid(feed: &Feed) -> HashMap<u32, QualifiedName> {
+    let here = feed.0.iter().filter(|(_, fed)| fed.left_at.is_none());
+    here.filter_map(|(name, fed)| Some((fed.oid?, name.clone()))).collect()
 }
 
 enum Entry {
@@ -69,13 +68,17 @@ impl Entry {
 
 /// What a change of the target's schema shows in that no statement would fail on: triggers and rules that fire on a replica, and which
 /// table has which name.
-const SCHEMA: &str = "
+pub const SCHEMA: &str = "
 SELECT (SELECT coalesce(sum(oid::bigint * pg_catalog.ascii(tgenabled::text)), 0)::text FROM pg_catalog.pg_trigger
         WHERE tgenabled IN ('A', 'R')),
        (SELECT coalesce(sum(oid::bigint * pg_catalog.ascii(ev_enabled::text)), 0)::text FROM pg_catalog.pg_rewrite
         WHERE ev_enabled IN ('A', 'R')),
        (SELECT coalesce(sum((oid::bigint % 65536) * pg_catalog.hashtext(relname::text || relkind::text || relnamespace::text)), 0)::text
-        FROM pg_catalog.pg_class WHERE relkind IN ('r', 'p', 'f') AND relpersistence <> 't' AND oid >= 16384)";
+        FROM pg_catalog.pg_class WHERE relkind IN ('r', 'p', 'f') AND relpersistence <> 't' AND oid >= 16384),
+       extract(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.statement_timestamp())::text";
+
+/// Tables that are looked up at once.
+const AT_ONCE: usize = 500;
 
 /// At most this often the target's schema is looked at, and rarer where that takes long.
 const LOOK_SPACING: Duration = Duration::from_millis(100);
@@ -83,14 +86,23 @@ const LOOK_SPACING: Duration = Duration::from_millis(100);
 /// The cache of matched tables.
 pub struct Tables {
     feed: Feed,
+    /// Names of the fed tables by the source's OID, but for those that have left.
+    by_oid: HashMap<u32, QualifiedName>,
     /// What [`SCHEMA`] answered last, when, and after which time it is asked again.
     seen: Option<([String; 3], Instant, Duration)>,
     replica: bool,
+    /// The stream's values come in binary.
+    binary: bool,
     /// By the address of the relation's version; the entry keeps it alive, so no other version has the address.
     entries: HashMap<usize, Entry>,
+    /// The version that was learnt last of each relation.
+    newest: HashMap<RelationId, usize>,
     /// A relation among the entries has a newer version.
     superseded: bool,
     next_id: u32,
+    generation: u64,
+    /// A table with triggers or rules that fire was learnt.
+    fires: bool,
     last: Option<(usize, Arc<Target>)>,
 }
 
@@ -99,45 +111,84 @@ fn address(relation: &Arc<Relation>) -> usize {
 }
 
 impl Tables {
-    pub fn new(feed: Feed, replica: bool) -> Self {
+    pub fn new(feed: Feed, replica: bool, binary: bool) -> Self {
         Tables {
+            by_oid: by_oid(&feed),
             feed,
+            newest: HashMap::new(),
             seen: None,
             replica,
+            binary,
             entries: HashMap::new(),
             superseded: false,
             next_id: 0,
+            generation: 0,
+            fires: false,
             last: None,
         }
     }
 
     pub fn set_feed(&mut self, feed: Feed) {
+        self.by_oid = by_oid(&feed);
         self.feed = feed;
         self.forget();
     }
 
     /// The target may look different now: look everything up again.
     pub fn forget(&mut self) {
+        self.generation += 1;
+        self.fires = false;
         self.entries.clear();
+        self.newest.clear();
         self.last = None;
     }
 
-    /// Looks whether the target's schema has changed since; then everything known of it is forgotten. True: prepared statements are void
-    /// as well.
-    pub async fn look(&mut self, client: &Client) -> Result<bool> {
-        if self.seen.as_ref().is_some_and(|(_, at, pause)| at.elapsed() < *pause) {
-            return Ok(false);
+    /// The first look at the target's schema: what is learnt from now on is known to be no older.
+    pub async fn look(&mut self, client: &Client) -> Result<()> {
+        if self.seen.is_some() {
+            return Ok(());
         }
-        let began = Instant::now();
         let row = client.query_one(SCHEMA, &[]).await?;
-        let now = [row.get(0), row.get(1), row.get(2)];
+        self.saw(&[row.get(0), row.get(1), row.get(2), row.get(3)]);
+        Ok(())
+    }
+
+    /// Is it time to look again? The question then goes out with the changes, and its answer is [`Tables::saw`] before they are committed.
+    pub fn look_is_due(&self) -> bool {
+        self.seen.as_ref().is_none_or(|(_, at, pause)| at.elapsed() >= *pause)
+    }
+
+    /// The answer to [`SCHEMA`]. True: the target's schema has changed since the last one, and everything known of it is forgotten.
+    /// Prepared statements are void as well.
+    pub fn saw(&mut self, answer: &[Option<String>]) -> bool {
+        let text = |index: usize| answer.get(index).cloned().flatten().unwrap_or_default();
+        let now = [text(0), text(1), text(2)];
+        let took = Duration::try_from_secs_f64(text(3).parse().unwrap_or(0.0)).unwrap_or_default();
         let changed = self.seen.as_ref().is_some_and(|(before, ..)| *before != now);
-        self.seen =
-            Some((now, Instant::now(), (began.elapsed() * 10).clamp(LOOK_SPACING, LOOK_SPACING * 10)));
+        self.seen = Some((now, Instant::now(), (took * 10).clamp(LOOK_SPACING, LOOK_SPACING * 10)));
         if changed {
             self.forget();
         }
-        Ok(changed)
+        changed
+    }
+
+    /// Rises whenever everything is forgotten: plans made before are void.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Is everything known that the piece's changes refer to?
+    pub fn know(&self, piece: &Piece) -> bool {
+        let known = |relation: &Arc<Relation>| self.entries.contains_key(&address(relation));
+        let mut previous = None;
+        piece.changes.iter().all(|change| match change {
+            Change::Insert { relation, .. }
+            | Change::Update { relation, .. }
+            | Change::Delete { relation, .. } => {
+                previous.replace(address(relation)) == Some(address(relation)) || known(relation)
+            }
+            Change::Truncate { relations, .. } => relations.iter().all(known),
+        })
     }
 
     /// Looks up what the piece's changes refer to and is not known yet.
@@ -147,6 +198,7 @@ impl Tables {
         if std::mem::take(&mut self.superseded) {
             self.entries.retain(|_, entry| Arc::strong_count(entry.relation()) > 1);
         }
+        let (mut asked, mut unknown) = (HashSet::new(), Vec::new());
         let mut previous = None;
         for change in &piece.changes {
             match change {
@@ -154,48 +206,74 @@ impl Tables {
                 | Change::Update { relation, .. }
                 | Change::Delete { relation, .. } => {
                     if previous.replace(address(relation)) != Some(address(relation)) {
-                        self.learn_relation(client, relation).await?;
+                        self.want(client, relation, &mut asked, &mut unknown).await?;
                     }
                 }
                 Change::Truncate { relations, .. } => {
                     for relation in relations {
-                        self.learn_relation(client, relation).await?;
+                        self.want(client, relation, &mut asked, &mut unknown).await?;
                     }
                 }
+            }
+        }
+        for group in unknown.chunks(AT_ONCE) {
+            for target in resolve(client, group, self.replica, self.binary).await? {
+                let relation = target.relation.clone();
+                self.fires |= target.triggers;
+                self.enter(&relation, Entry::Fed(Arc::new(target)));
             }
         }
         Ok(())
     }
 
-    async fn learn_relation(&mut self, client: &Client, relation: &Arc<Relation>) -> Result<()> {
-        if self.entries.contains_key(&address(relation)) {
+    /// Puts the relation to those that are to be looked up, unless it is known or none of ours.
+    async fn want(
+        &mut self,
+        client: &Client,
+        relation: &Arc<Relation>,
+        asked: &mut HashSet<usize>,
+        unknown: &mut Vec<Wanted>,
+    ) -> Result<()> {
+        if self.entries.contains_key(&address(relation)) || !asked.insert(address(relation)) {
             return Ok(());
         }
-        self.superseded |= self.entries.values().any(|entry| entry.relation().id == relation.id);
-        let renamed = self.feed.renamed(relation).filter(|(name, _)| **name != relation.name);
+        let renamed = self.by_oid.get(&relation.id.0).filter(|name| **name != relation.name);
         let fed = match (self.feed.0.get(&relation.name), renamed) {
             (Some(fed), _) => Some(*fed),
             (None, None) => None,
             // Its changes are not to be lost: they wait until the target's table has the name too.
-            (None, Some((before, fed)))
+            (None, Some(before))
                 if exists(client, &relation.name).await? && !exists(client, before).await? =>
             {
-                Some(*fed)
+                self.feed.0.get(before).copied()
             }
-            (None, Some((before, _))) => return Err(was_renamed(before, &relation.name)),
+            (None, Some(before)) => return Err(was_renamed(before, &relation.name)),
         };
-        let entry = match fed {
-            None => Entry::Ignored(relation.clone()),
+        match fed {
+            None => self.enter(relation, Entry::Ignored(relation.clone())),
             Some(fed) => {
                 self.next_id += 1;
-                let target =
-                    resolve(client, relation, self.next_id, self.replica, fed.copied_at, fed.left_at).await?;
-                Entry::Fed(Arc::new(target))
+                unknown.push(Wanted {
+                    relation: relation.clone(),
+                    id: self.next_id,
+                    copied_at: fed.copied_at,
+                    left_at: fed.left_at,
+                });
             }
-        };
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, relation: &Arc<Relation>, entry: Entry) {
+        let before = self.newest.insert(relation.id, address(relation));
+        self.superseded |= before.is_some_and(|before| before != address(relation));
         self.last = None;
         self.entries.insert(address(relation), entry);
-        Ok(())
+    }
+
+    /// Is there a table among those that were learnt whose triggers or rules fire?
+    pub fn any_fires(&self) -> bool {
+        self.fires
     }
 
     /// The table that a relation's change committed at `commit_lsn` goes to; `None` when it is none of ours. The relation must have

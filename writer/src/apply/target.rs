@@ -3,11 +3,12 @@
 //! Columns are matched by name. Types may differ where the text fits. Key equality is the target column's, so two changes may be
 //! coalesced by the bytes of their key only where that equality is bytewise.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use pg::{Error, Lsn, QualifiedName, Result, quote_ident};
-use pipeline::{Relation, RelationColumn, ReplicaIdentity};
-use tokio_postgres::Client;
+use pipeline::{Relation, RelationColumn, ReplicaIdentity, is_portable};
+use tokio_postgres::{Client, Row};
 
 use super::statement::fixed_columns;
 
@@ -27,6 +28,18 @@ pub struct TargetColumn {
     pub equals: String,
     /// Values that are equal may have different texts (1.0 and 1.00).
     pub loose_equality: bool,
+    /// The column's type, on the target.
+    pub type_id: u32,
+    /// Takes the source's binary values as they are.
+    pub takes_binary: bool,
+}
+
+/// The table's row type: many rows travel as one array of it.
+#[derive(Clone, Debug)]
+pub struct RowType {
+    pub type_id: u32,
+    /// Type and position in [`Target::columns`] of every column that the table has, in its order.
+    pub columns: Vec<(u32, Option<usize>)>,
 }
 
 /// A table that changes go to.
@@ -42,6 +55,9 @@ pub struct Target {
     pub sql: String,
     pub partitioned: bool,
     pub columns: Vec<TargetColumn>,
+    /// Values come in binary: sets of updates are arrays of this. None: they come as text, or the type can't be received in part.
+    pub row_type: Option<RowType>,
+    pub binary: bool,
     /// Positions of the key in `columns`; empty without a key, and under identity FULL.
     pub key: Vec<usize>,
     pub full: bool,
@@ -71,30 +87,31 @@ impl Target {
     }
 }
 
-const TABLE: &str = "
-SELECT c.oid, c.relkind::text,
-       EXISTS (SELECT FROM pg_catalog.pg_trigger g
-               WHERE g.tgenabled IN ('A', 'R')
-                 AND g.tgrelid IN (SELECT c.oid UNION ALL SELECT relid FROM pg_catalog.pg_partition_tree(c.oid)))
-       OR EXISTS (SELECT FROM pg_catalog.pg_rewrite w WHERE w.ev_class = c.oid AND w.ev_enabled IN ('A', 'R'))
-FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p', 'f')";
+/// The tables of these names: number of the name, OID, kind, and whether triggers or rules fire for a replica.
+const TABLES: &str = "
+WITH triggers AS MATERIALIZED (SELECT DISTINCT tgrelid AS relid FROM pg_catalog.pg_trigger WHERE tgenabled IN ('A', 'R')),
+     rules AS MATERIALIZED (SELECT DISTINCT ev_class AS relid FROM pg_catalog.pg_rewrite WHERE ev_enabled IN ('A', 'R'))
+SELECT g.n, c.oid, c.relkind::text, c.reltype,
+       c.oid IN (SELECT relid FROM triggers) OR c.oid IN (SELECT relid FROM rules)
+       OR c.relkind = 'p' AND EXISTS (SELECT FROM triggers t WHERE t.relid IN (SELECT relid FROM pg_catalog.pg_partition_tree(c.oid)))
+FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) WITH ORDINALITY AS g (schema, name, n)
+JOIN pg_catalog.pg_namespace s ON s.nspname = g.schema
+JOIN pg_catalog.pg_class c ON c.relnamespace = s.oid AND c.relname = g.name AND c.relkind IN ('r', 'p', 'f')";
 
-/// Types down to the base of a domain; `checked` when a domain on the way has a CHECK.
+/// The columns of these tables. Types down to the base of a domain; `checked` when a domain on the way has a CHECK. What there is to know
+/// of a type is found once, however many columns have it.
 const COLUMNS: &str = "
 WITH RECURSIVE base AS (
-    SELECT a.attnum, t.oid, t.typtype, t.typbasetype, a.attcollation, false AS checked,
+    SELECT a.attrelid, a.attnum, t.oid, t.typtype, t.typbasetype, a.attcollation, false AS checked,
            CASE WHEN a.atttypmod >= 0 THEN a.atttypmod ELSE -1 END AS typmod
     FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
-    WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped
+    WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped
   UNION ALL
-    SELECT b.attnum, t.oid, t.typtype, t.typbasetype, b.attcollation,
+    SELECT b.attrelid, b.attnum, t.oid, t.typtype, t.typbasetype, b.attcollation,
            b.checked OR EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.contypid = b.oid AND k.contype = 'c'), b.typmod
     FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.typbasetype WHERE b.typtype = 'd'
-)
-SELECT a.attname, n.nspname, t.typname, a.attgenerated <> '', a.attidentity = 'a',
-       b.oid, b.typtype::text, b.checked OR EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.contypid = t.oid AND k.contype = 'c'),
-       coalesce(l.collisdeterministic, true), b.typmod,
+), kind AS MATERIALIZED (
+    SELECT b.oid,
        NOT EXISTS (
            WITH RECURSIVE part AS (
                SELECT b.oid
@@ -111,19 +128,25 @@ SELECT a.attname, n.nspname, t.typname, a.attgenerated <> '', a.attidentity = 'a
              AND NOT EXISTS (SELECT FROM pg_catalog.pg_opclass o JOIN pg_catalog.pg_am m ON m.oid = o.opcmethod
                              WHERE o.opcdefault AND m.amname IN ('btree', 'hash') AND
                                (o.opcintype = x.oid OR EXISTS (SELECT FROM pg_catalog.pg_cast s WHERE s.castsource = x.oid
-                                  AND s.casttarget = o.opcintype AND s.castmethod = 'b' AND s.castcontext = 'i')))),
+                                  AND s.casttarget = o.opcintype AND s.castmethod = 'b' AND s.castcontext = 'i')))) AS comparable,
        coalesce((SELECT pg_catalog.format('OPERATOR(%I.%s)', on_.nspname, p.oprname)
                  FROM pg_catalog.pg_opclass o JOIN pg_catalog.pg_am m ON m.oid = o.opcmethod
                  JOIN pg_catalog.pg_amop q ON q.amopfamily = o.opcfamily AND q.amoplefttype = o.opcintype AND q.amoprighttype = o.opcintype
                   AND q.amopstrategy = CASE m.amname WHEN 'btree' THEN 3 ELSE 1 END
                  JOIN pg_catalog.pg_operator p ON p.oid = q.amopopr JOIN pg_catalog.pg_namespace on_ ON on_.oid = p.oprnamespace
                  WHERE o.opcdefault AND m.amname IN ('btree', 'hash') AND o.opcintype = b.oid
-                 ORDER BY m.amname LIMIT 1), 'OPERATOR(pg_catalog.=)')
+                 ORDER BY m.amname LIMIT 1), 'OPERATOR(pg_catalog.=)') AS equals
+    FROM (SELECT DISTINCT oid FROM base WHERE typtype <> 'd') b
+)
+SELECT a.attname, n.nspname, t.typname, a.attgenerated <> '', a.attidentity = 'a',
+       b.oid, b.typtype::text, b.checked OR EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.contypid = t.oid AND k.contype = 'c'),
+       coalesce(l.collisdeterministic, true), b.typmod, kind.comparable, kind.equals, a.attrelid, a.atttypid, t.typtype = 'd'
 FROM pg_catalog.pg_attribute a
-JOIN base b ON b.attnum = a.attnum AND b.typtype <> 'd'
+JOIN base b ON b.attrelid = a.attrelid AND b.attnum = a.attnum AND b.typtype <> 'd'
+JOIN kind ON kind.oid = b.oid
 JOIN pg_catalog.pg_type t ON t.oid = a.atttypid JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
 LEFT JOIN pg_catalog.pg_collation l ON l.oid = b.attcollation
-WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum";
+WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attrelid, a.attnum";
 
 /// Types whose equality is that of their text, as long as the text is the type's own output: bool, bytea, "char", name, int8, int2,
 /// int4, text, oid, xid, cid, macaddr, varchar, date, timestamp, timestamptz, uuid, pg_lsn, macaddr8, xid8.
@@ -150,33 +173,92 @@ fn bytewise(column: &RelationColumn, base: u32, typtype: &str, deterministic: bo
             || INTEGERS.contains(&base) && INTEGERS.contains(&source))
 }
 
-/// Looks the relation up in the target by schema and name; `replica`: ordinary triggers and foreign keys don't fire.
-pub async fn resolve(
-    client: &Client,
-    relation: &Arc<Relation>,
-    id: u32,
-    replica: bool,
-    copied_at: Lsn,
-    left_at: Option<Lsn>,
-) -> Result<Target> {
-    let name = &relation.name;
-    let Some(table) = client.query_opt(TABLE, &[&name.schema, &name.name]).await? else {
-        return Err(Error::stop("TABLE_MISSING", format!("table {name} does not exist on the target")).hint(format!(
-            "create it there as it is on the source; the run goes on by itself: pg_dump --schema-only --table='{name}' \
-             SOURCE | psql TARGET"
-        )));
+/// Code of the error for a table that can't take what the stream brings in binary: it has to bring text.
+pub const BINARY_UNFIT: &str = "BINARY_UNFIT";
+/// OIDs from here on are given out by the database.
+const FIRST_OF_USERS: u32 = 16384;
+
+/// A relation whose table is to be found in the target.
+pub struct Wanted {
+    pub relation: Arc<Relation>,
+    pub id: u32,
+    pub copied_at: Lsn,
+    pub left_at: Option<Lsn>,
+}
+
+/// Looks the relations up in the target by schema and name, with two queries for all of them; `replica`: ordinary triggers and foreign
+/// keys don't fire.
+///
+/// # Errors
+/// The first of them has no table, or its table lacks a column. [`BINARY_UNFIT`]: the stream is `binary` and a table takes only text.
+pub async fn resolve(client: &Client, wanted: &[Wanted], replica: bool, binary: bool) -> Result<Vec<Target>> {
+    let name = |one: fn(&QualifiedName) -> &String| -> Vec<&str> {
+        wanted.iter().map(|wanted| one(&wanted.relation.name).as_str()).collect()
     };
-    let (oid, kind, triggers): (u32, String, bool) = (table.get(0), table.get(1), table.get(2));
-    let found = client.query(COLUMNS, &[&oid]).await?;
+    let (schemas, names) = (name(|name| &name.schema), name(|name| &name.name));
+    let mut tables = HashMap::with_capacity(wanted.len());
+    let mut oids = Vec::with_capacity(wanted.len());
+    for row in client.query(TABLES, &[&schemas, &names]).await? {
+        let number: i64 = row.get(0);
+        let oid: u32 = row.get(1);
+        oids.push(oid);
+        let kind: String = row.get(2);
+        let looks =
+            Looks { partitioned: kind == "p", row_type: row.get(3), triggers: row.get(4), replica, binary };
+        tables.insert(number - 1, (oid, looks));
+    }
+    let mut columns = HashMap::<u32, Vec<Row>>::with_capacity(oids.len());
+    for row in client.query(COLUMNS, &[&oids]).await? {
+        columns.entry(row.get(12)).or_default().push(row);
+    }
+    let mut targets = Vec::with_capacity(wanted.len());
+    for (number, wanted) in (0i64..).zip(wanted) {
+        let table = &wanted.relation.name;
+        let Some((oid, looks)) = tables.get(&number) else {
+            return Err(Error::stop("TABLE_MISSING", format!("table {table} does not exist on the target")).hint(
+                format!(
+                    "create it there as it is on the source; the run goes on by itself: pg_dump --schema-only \
+                     --table='{table}' SOURCE | psql TARGET"
+                ),
+            ));
+        };
+        let found = columns.get(oid).map_or(&[][..], Vec::as_slice);
+        match matched(wanted, looks, found) {
+            Ok(target) if binary && !target.columns.iter().all(|column| column.takes_binary) => {
+                return Err(Error::connection(format!("table {table} can't take its values in binary"))
+                    .with_code(BINARY_UNFIT));
+            }
+            Ok(target) => targets.push(target),
+            Err(column) => return Err(missing_column(client, table, column).await),
+        }
+    }
+    Ok(targets)
+}
+
+/// What else there is to know of a table.
+struct Looks {
+    partitioned: bool,
+    row_type: u32,
+    triggers: bool,
+    replica: bool,
+    binary: bool,
+}
+
+/// Puts the table together from its rows of [`COLUMNS`]; an error is the column that it lacks.
+fn matched<'a>(
+    wanted: &'a Wanted,
+    looks: &Looks,
+    found: &[Row],
+) -> std::result::Result<Target, &'a RelationColumn> {
+    let Looks { partitioned, triggers, replica, binary, .. } = *looks;
+    let relation = &wanted.relation;
     let full = relation.identity == ReplicaIdentity::Full;
     let mut columns = Vec::with_capacity(relation.columns.len());
     let mut key = Vec::new();
     let mut keys_bytewise = true;
     let mut domain_checks = false;
     for column in &relation.columns {
-        let Some(row) = found.iter().find(|row| row.get::<_, &str>(0) == column.name) else {
-            return Err(missing_column(client, name, column).await);
-        };
+        let row = found.iter().find(|row| row.get::<_, &str>(0) == column.name).ok_or(column)?;
         let base: u32 = row.get(5);
         let loose = !bytewise(column, base, row.get(6), row.get(8), row.get(9));
         if column.key && !full {
@@ -192,30 +274,46 @@ pub async fn resolve(
             compare_text: !row.get::<_, bool>(10),
             equals: row.get(11),
             loose_equality: loose,
+            type_id: row.get(13),
+            takes_binary: takes_binary(column.type_id, row.get(13), row.get(6)),
         });
     }
-    let partitioned = kind == "p";
-    let sql = name.to_string();
+    let sql = relation.name.to_string();
     Ok(Target {
-        id,
+        id: wanted.id,
         relation: relation.clone(),
-        name: name.clone(),
+        name: relation.name.clone(),
         only: if partitioned { sql.clone() } else { format!("ONLY {sql}") },
         sql,
         partitioned,
         in_order: !replica || full || triggers || domain_checks || !keys_bytewise,
+        row_type: if binary { row_type(looks.row_type, found, relation) } else { None },
+        binary,
         columns,
         key,
         full,
         triggers: triggers || !replica,
-        copied_at,
-        left_at,
+        copied_at: wanted.copied_at,
+        left_at: wanted.left_at,
     })
+}
+
+/// The same type of PostgreSQL's own, or an enum's label, which is a text: what OIDs users' types have is each database's own matter.
+fn takes_binary(source: u32, target: u32, typtype: &str) -> bool {
+    source == target && is_portable(source) || typtype == "e" && source >= FIRST_OF_USERS
+}
+
+/// Columns that are not sent are received as NULL, which a domain may refuse.
+fn row_type(type_id: u32, found: &[Row], relation: &Relation) -> Option<RowType> {
+    let domains = found.iter().any(|row| row.get::<_, bool>(14));
+    let position = |name: &str| relation.columns.iter().position(|column| column.name == name);
+    let columns = found.iter().map(|row| (row.get(13), position(row.get(0)))).collect();
+    (!domains && type_id != 0).then_some(RowType { type_id, columns })
 }
 
 async fn missing_column(client: &Client, table: &QualifiedName, column: &RelationColumn) -> Error {
     // Built-in types have the same OID everywhere; the name of another one is not in the stream's Relation message.
-    let built_in = column.type_id < 16384;
+    let built_in = column.type_id < FIRST_OF_USERS;
     let formatted = match client
         .query_one("SELECT pg_catalog.format_type($1, $2)", &[&column.type_id, &column.type_modifier])
         .await

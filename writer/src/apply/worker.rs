@@ -13,9 +13,11 @@ use pipeline::{ChangeSource, PgTimestamp};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::acknowledge::{PATIENCE, Unflushed};
+use super::acknowledge::{LONG_PATIENCE, PATIENCE, Unflushed};
+use super::ahead::Ahead;
 use super::commit::CarrierPosition;
 use super::execute::Pipeline;
+use super::flusher::Flusher;
 use super::piece::Cutter;
 use super::tables::{Feed, Tables};
 use super::touched::{Recorder, Touched};
@@ -32,6 +34,13 @@ pub struct ApplyOptions {
     pub copy_threshold: usize,
     pub set_threshold: usize,
     pub coalesce: bool,
+    pub sort: bool,
+    /// Prepare the next piece while the server works at the present one.
+    pub ahead: bool,
+    /// Another session waits for the target's disk.
+    pub flush_apart: bool,
+    /// The stream's values come in binary.
+    pub binary: bool,
     /// `Some(true)`: insist on `session_replication_role = replica`; `Some(false)`: don't use it; `None`: use it where allowed.
     pub replica_role: Option<bool>,
     /// Wait for the target's disk at every commit.
@@ -100,6 +109,8 @@ pub struct Applier {
     pub(super) progress: Progress,
     pub(super) carrier: CarrierPosition,
     pub(super) unflushed: Unflushed,
+    pub(super) flusher: Option<Flusher>,
+    pub(super) ahead: Option<Ahead>,
     /// Counts of the open target transaction.
     pub(super) open: Option<Counters>,
     pub(super) hold: Option<Hold>,
@@ -114,9 +125,40 @@ pub(super) enum Hold {
     At(Lsn, Option<oneshot::Sender<()>>),
 }
 
+/// The sessions of an applier. They can be opened before it is known where it starts.
+pub struct Connections {
+    control: Session,
+    wire: Wire,
+    /// The wire is a replica: ordinary triggers and foreign keys don't fire.
+    replica: bool,
+}
+
+impl Connections {
+    pub async fn open(params: &Params, options: &ApplyOptions) -> Result<Connections> {
+        let run = &options.run;
+        let name = format!("{run} (control)");
+        let control = Session::connect(params, Purpose::TargetControl, &name);
+        let applying = async {
+            let mut wire = Wire::connect(params, Purpose::TargetApply, run, false).await?;
+            let replica = become_replica(&mut wire, options.replica_role).await?;
+            wire.simple(&format!(
+                "SET walferry.apply = {}; SET synchronous_commit = {}; SET plan_cache_mode = force_generic_plan; \
+                 SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_material = off",
+                quote_literal(run),
+                if options.synchronous_commit { "on" } else { "off" }
+            ))
+            .await?;
+            Ok((wire, replica))
+        };
+        let (control, (wire, replica)) = tokio::try_join!(control, applying)?;
+        Ok(Connections { control, wire, replica })
+    }
+}
+
 impl Applier {
-    /// Connects and takes up where the target's progress stands. `epoch`: of this process; another one's progress is refused.
-    pub async fn connect(
+    /// Takes up where the target's progress stands. `epoch`: of this process; another one's progress is refused.
+    pub async fn start(
+        connections: Connections,
         params: &Params,
         options: ApplyOptions,
         feed: Feed,
@@ -135,6 +177,8 @@ impl Applier {
         .await?;
         let key = options.progress_key().to_owned();
         let mut progress = Progress::read(&control, &key)
+        let Connections { control, wire, replica } = connections;
+        let mut progress = Progress::read(&control, &run)
             .await?
             .ok_or_else(|| Error::refuse("RUN_UNREADABLE", format!("run \"{run}\" has no progress row")))?;
         if progress.epoch != epoch {
@@ -153,7 +197,7 @@ impl Applier {
             user: params.user().to_owned(),
             pipeline: Pipeline::new(wire),
             begin: if replica { "BEGIN" } else { BEGIN_ORIGIN },
-            tables: Tables::new(feed, replica),
+            tables: Tables::new(feed, replica, options.binary),
             control,
             skips,
             recorder: Recorder::default(),
@@ -161,6 +205,9 @@ impl Applier {
             progress,
             carrier: CarrierPosition::default(),
             unflushed: Unflushed::new(progress.end_lsn),
+            flusher: (options.flush_apart && !options.synchronous_commit)
+                .then(|| Flusher::spawn(params, format!("{run} (flush)"), progress.end_lsn)),
+            ahead: None,
             open: None,
             hold: None,
             idle_stored: None,
@@ -174,7 +221,7 @@ impl Applier {
 
     /// Where the stream has to start.
     #[must_use]
-    pub fn start(&self) -> Progress {
+    pub fn position(&self) -> Progress {
         self.progress
     }
 
@@ -204,16 +251,22 @@ impl Applier {
                 Some(Hold::At(lsn, _)) => Some(*lsn),
                 _ => None,
             };
-            while self.cutter.bytes() < self.options.batch_bytes
-                && let Some(chunk) = source.try_recv()
-            {
-                chunk.events.into_iter().for_each(|event| self.cutter.push(event));
-            }
-            if let Some(piece) = self.cutter.cut(self.options.batch_bytes, limit)? {
+            let next = match self.take_ahead(limit) {
+                Some(ahead) => Some(ahead),
+                None => {
+                    self.gather(source);
+                    let after = self.cutter.position();
+                    let cut = self.cutter.cut(self.options.batch_bytes, limit)?;
+                    cut.map(|piece| Ahead { piece, plan: None, generation: 0, after })
+                }
+            };
+            if let Some(Ahead { piece, plan, generation, .. }) = next {
                 if piece.unfinished.is_none() {
                     self.carrier.expect(piece.end_lsn, source.position(piece.end_lsn));
                 }
-                self.apply(piece).await?;
+                let plan = plan.filter(|_| generation == self.tables.generation());
+                self.apply(piece, plan, source).await?;
+                self.note_flushed();
                 self.acknowledge(source);
                 self.reached(limit);
                 continue;
@@ -221,8 +274,7 @@ impl Applier {
             if self.reached(limit) {
                 continue;
             }
-            let quiet =
-                !self.unflushed.is_empty() || self.progress.end_lsn > self.unflushed.durable().flushed;
+            let quiet = self.has_to_flush();
             let until_flush = self.until_flush();
             tokio::select! {
                 biased;
@@ -235,11 +287,29 @@ impl Applier {
                     Some(chunk) => chunk.events.into_iter().for_each(|event| self.cutter.push(event)),
                     None => return Ok(()),
                 },
+                end_lsn = flushed(&mut self.flusher) => {
+                    self.unflushed.flushed_to(end_lsn);
+                    self.acknowledge(source);
+                }
                 () = tokio::time::sleep(until_flush), if quiet && self.open.is_none() => {
-                    self.flush().await?;
+                    self.flush_apart().await?;
                     self.acknowledge(source);
                 }
             }
+        }
+    }
+
+    /// Is something committed, or an idle position to be stored, that is not on disk and that nobody was asked to put there?
+    fn has_to_flush(&self) -> bool {
+        let durable = self.unflushed.durable();
+        if self.unflushed.is_empty() && self.progress.end_lsn <= durable.flushed {
+            return false;
+        }
+        match &self.flusher {
+            Some(flusher) if !self.unflushed.overdue(LONG_PATIENCE) => {
+                self.progress.end_lsn > durable.applied || !flusher.has_been_asked(durable.applied)
+            }
+            _ => true,
         }
     }
 
@@ -268,7 +338,12 @@ impl Applier {
                 self.tables.set_feed(feed);
                 self.pipeline.forget_statements()?;
             }
-            Command::SetSkips(skips) => self.skips = skips,
+            Command::SetSkips(skips) => {
+                self.skips = skips;
+                if let Some(ahead) = &mut self.ahead {
+                    ahead.plan = None;
+                }
+            }
             Command::Record(on) => self.recorder.set(on),
             Command::Touched(reply) => {
                 let _ = reply.send(self.recorder.take());
@@ -306,7 +381,10 @@ impl Applier {
         if self.open.is_some() || self.cutter.inside() {
             return false;
         }
-        let next = self.cutter.next_position();
+        let next = match &self.ahead {
+            Some(ahead) => ahead.piece.first_commit(),
+            None => self.cutter.next_position(),
+        };
         if self.progress.end_lsn < limit && next.is_none_or(|next| next < limit) {
             return false;
         }
@@ -318,6 +396,14 @@ impl Applier {
         self.hold = Some(Hold::Now);
         self.applied.send_modify(|applied| applied.held = true);
         true
+    }
+}
+
+/// Waits for the other session's word that something is on disk; for ever where there is none.
+async fn flushed(flusher: &mut Option<Flusher>) -> Lsn {
+    match flusher {
+        Some(flusher) => flusher.flushed().await,
+        None => std::future::pending().await,
     }
 }
 
