@@ -7,6 +7,7 @@
 mod support;
 
 mod abilities;
+mod apply_cost;
 mod canaries;
 mod command_line;
 mod connection_strings;

@@ -46,7 +46,8 @@ async fn changes(feed: &mut Feed) {
 
 #[tokio::test]
 async fn an_unchanged_large_value_keeps_its_value() {
-    let mut feed = Feed::of(LARGE).ways(&[Way::Default, Way::Sets, Way::Rows, Way::Pieces]).start().await;
+    let mut feed =
+        Feed::of(LARGE).ways(&[Way::Default, Way::Sets, Way::Text, Way::Rows, Way::Pieces]).start().await;
     changes(&mut feed).await;
     feed.end().await;
 }

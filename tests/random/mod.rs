@@ -64,6 +64,10 @@ fn majors(rng: &mut Rng) -> (u32, u32) {
     if installed.contains(&pair.0) && installed.contains(&pair.1) { pair } else { (15, 15) }
 }
 
+fn on(rng: &mut Rng) -> &'static str {
+    if rng.percent(70) { "on" } else { "off" }
+}
+
 async fn survive(seed: u64) {
     let mut rng = Rng::new(seed);
     let (source, target) = majors(&mut rng);
@@ -78,6 +82,10 @@ async fn survive(seed: u64) {
         format!("apply.copy_threshold={}", rng.pick::<&str>(&["0", "1", "5", "64"])),
         format!("apply.set_threshold={}", rng.pick::<&str>(&["0", "1", "3", "8"])),
         format!("apply.coalesce={}", if rng.percent(75) { "on" } else { "off" }),
+        format!("apply.binary={}", on(&mut rng)),
+        format!("apply.sort={}", on(&mut rng)),
+        format!("apply.ahead={}", on(&mut rng)),
+        format!("apply.flush_apart={}", on(&mut rng)),
         format!("apply.synchronous_commit={}", if rng.percent(25) { "on" } else { "off" }),
     ];
     let kills: Vec<Kill> = (0..1 + rng.below(3)).map(|_| kill(&mut rng)).collect();

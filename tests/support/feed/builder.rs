@@ -11,8 +11,10 @@ pub enum Way {
     Default,
     /// Whatever can be a set or a COPY is one.
     Sets,
-    /// Every change by itself, in WAL order.
+    /// Every change by itself, in WAL order, and nothing that is there only to be quick.
     Rows,
+    /// Sets and COPY, of values that travel as text.
+    Text,
     /// Pieces of 64 kB: a transaction of more passes through one target transaction in parts.
     Pieces,
     /// Foreign keys and ordinary triggers fire.
@@ -24,7 +26,16 @@ impl Way {
         match self {
             Way::Default => &[],
             Way::Sets => &["apply.copy_threshold=1", "apply.set_threshold=1"],
-            Way::Rows => &["apply.coalesce=off", "apply.copy_threshold=0", "apply.set_threshold=0"],
+            Way::Rows => &[
+                "apply.coalesce=off",
+                "apply.copy_threshold=0",
+                "apply.set_threshold=0",
+                "apply.binary=off",
+                "apply.sort=off",
+                "apply.ahead=off",
+                "apply.flush_apart=off",
+            ],
+            Way::Text => &["apply.copy_threshold=1", "apply.set_threshold=1", "apply.binary=off"],
             Way::Pieces => &["apply.batch_bytes=64kB"],
             Way::Origin => &["apply.replica_role=off"],
         }

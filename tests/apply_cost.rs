@@ -1,0 +1,74 @@
+//! What applying costs the target, counted: how tables are found, how many statements a batch takes, which plans they use.
+
+use std::time::Duration;
+
+use crate::support::{Feed, Way};
+
+const SOON: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn a_small_batch_never_scans_a_large_table() {
+    let schema = "CREATE TABLE large (id int PRIMARY KEY, n int NOT NULL, tags text[], note text);
+        INSERT INTO large SELECT i, i, ARRAY['a'], md5(i::text) FROM generate_series(1, 20000) i;
+        CREATE TABLE pair (a int, b text, n int, PRIMARY KEY (a, b));
+        INSERT INTO pair SELECT i / 100, i % 100, i FROM generate_series(1, 20000) i";
+    let ways = [Way::Default, Way::Sets, Way::Rows, Way::Text];
+    let mut feed = Feed::of(schema).ways(&ways).start().await;
+    // No statistics: nothing tells the planner that the tables are large.
+    let scans =
+        "SELECT seq_scan::text FROM pg_stat_user_tables WHERE relname IN ('large', 'pair') ORDER BY relname";
+    let before = feed.on_targets(scans).await;
+    for _ in 0..3 {
+        feed.together(&[
+            "UPDATE large SET n = n + 1 WHERE id % 1000 = 7",
+            "UPDATE pair SET n = n + 1 WHERE n % 1000 = 7",
+            "UPDATE large SET note = NULL, tags = '{x,y}' WHERE id % 2000 = 9",
+            "DELETE FROM large WHERE id IN (SELECT min(id) + i FROM large, generate_series(0, 11) i GROUP BY i)",
+            "DELETE FROM pair WHERE (a, b) IN (SELECT a, b FROM pair ORDER BY a, b LIMIT 12)",
+        ])
+        .await;
+        feed.applied().await;
+    }
+    for (lane, before) in feed.lanes.iter().zip(before) {
+        // A backend tells its counts when it is idle; all of them at once.
+        let told =
+            "SELECT bool_and(idx_scan >= 90) FROM pg_stat_user_tables WHERE relname IN ('large', 'pair')";
+        feed.target.wait_until(&lane.database, told, SOON).await;
+        let after: Vec<String> =
+            feed.target.text(&lane.database, scans).await.into_iter().flatten().flatten().collect();
+        assert_eq!(after, before, "{:?}: sequential scans of large and pair", lane.way);
+    }
+    feed.expect_exact().await;
+    feed.end().await;
+}
+
+#[tokio::test]
+async fn many_tables_and_many_rows_take_few_statements() {
+    let schema: String =
+        (0..300).map(|n| format!("CREATE TABLE t{n} (id int PRIMARY KEY, v text);\n")).collect();
+    let mut feed = Feed::of(&schema).ways(&[Way::Default]).own_servers().start().await;
+    feed.target.sql("postgres", "ALTER SYSTEM SET log_statement = 'all'").await;
+    feed.target.reload().await;
+    let setting = "SELECT current_setting('log_statement') = 'all'";
+    feed.target.wait_until("postgres", setting, SOON).await;
+    feed.applied().await;
+    let count = |what: &str| feed.target.log().matches(what).count();
+    let (looks, updates) = ("WITH triggers AS MATERIALIZED", "UPDATE ONLY public.t7 AS t SET");
+    assert_eq!((count(looks), count(updates)), (0, 0));
+    feed.source(
+        "DO $$ BEGIN FOR n IN 0 .. 299 LOOP EXECUTE format('INSERT INTO t%s VALUES (1, %L)', n, n); END LOOP; END $$",
+    )
+    .await;
+    feed.applied().await;
+    let looked = feed.target.log().matches(looks).count();
+    assert!((1..=3).contains(&looked), "300 tables were looked up with {looked} queries");
+    feed.source("INSERT INTO t7 SELECT i, '' FROM generate_series(2, 3000) i").await;
+    let updates_of_rows: Vec<String> =
+        (0..100).map(|n| format!("UPDATE t7 SET v = v || 'x' WHERE id % 100 = {n}")).collect();
+    feed.together(&updates_of_rows.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    feed.applied().await;
+    let updated = feed.target.log().matches(updates).count();
+    assert!((1..300).contains(&updated), "3000 updates took {updated} statements");
+    feed.expect_exact().await;
+    feed.end().await;
+}
