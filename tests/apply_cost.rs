@@ -32,7 +32,7 @@ async fn a_small_batch_never_scans_a_large_table() {
     for (lane, before) in feed.lanes.iter().zip(before) {
         // A backend tells its counts when it is idle; all of them at once.
         let told =
-            "SELECT bool_and(idx_scan >= 90) FROM pg_stat_user_tables WHERE relname IN ('large', 'pair')";
+            "SELECT bool_and(idx_scan >= 50) FROM pg_stat_user_tables WHERE relname IN ('large', 'pair')";
         feed.target.wait_until(&lane.database, told, SOON).await;
         let after: Vec<String> =
             feed.target.text(&lane.database, scans).await.into_iter().flatten().flatten().collect();
@@ -53,7 +53,7 @@ async fn many_tables_and_many_rows_take_few_statements() {
     feed.target.wait_until("postgres", setting, SOON).await;
     feed.applied().await;
     let count = |what: &str| feed.target.log().matches(what).count();
-    let (looks, updates) = ("WITH triggers AS MATERIALIZED", "UPDATE ONLY public.t7 AS t SET");
+    let (looks, updates) = ("WITH triggers AS MATERIALIZED", "UPDATE ONLY ");
     assert_eq!((count(looks), count(updates)), (0, 0));
     feed.source(
         "DO $$ BEGIN FOR n IN 0 .. 299 LOOP EXECUTE format('INSERT INTO t%s VALUES (1, %L)', n, n); END LOOP; END $$",

@@ -8,6 +8,7 @@ mod support;
 
 mod abilities;
 mod apply_cost;
+mod binary_stream;
 mod canaries;
 mod command_line;
 mod connection_strings;
