@@ -10,6 +10,20 @@ bench_delay() {
     sql source delay 'CREATE TABLE ping (id bigserial PRIMARY KEY); CREATE TABLE marker (id bigint PRIMARY KEY)'
     sql source delay 'VACUUM (ANALYZE)'
     catchup_prepare delay
+    delay_scripts
+    for ((round = 1; round <= rounds; round++)); do
+        for who in $(if ((round % 2)); then echo walferry native; else echo native walferry; fi); do
+            wants "$who" || continue
+            delay_start "$who" "$round"
+            delay_load "$who" idle 20 "$(times 200 "$scale")" 1
+            delay_load "$who" busy 500 "$(times 7500 "$scale")" 4
+            delay_stop "$who" "$round"
+        done
+    done
+    catchup_remove delay
+}
+
+delay_scripts() {
     # One insert every 100 ms, and TPC-B at 500 a second with such an insert in each.
     echo 'INSERT INTO ping DEFAULT VALUES;' >"$work/idle.sql"
     cat >"$work/busy.sql" <<'SQL'
@@ -25,16 +39,6 @@ INSERT INTO pgbench_history (tid, bid, aid, delta, mtime) VALUES (:tid, :bid, :a
 INSERT INTO ping DEFAULT VALUES;
 END;
 SQL
-    for ((round = 1; round <= rounds; round++)); do
-        for who in $(if ((round % 2)); then echo walferry native; else echo native walferry; fi); do
-            wants "$who" || continue
-            delay_start "$who" "$round"
-            delay_load "$who" idle 20 "$(times 200 "$scale")" 1
-            delay_load "$who" busy 500 "$(times 7500 "$scale")" 4
-            delay_stop "$who" "$round"
-        done
-    done
-    catchup_remove delay
 }
 
 delay_start() { # who, round
@@ -59,8 +63,8 @@ delay_load() { # who, kind, rate, transactions, clients
     [ "$(wc -l <"$work/delays")" = "$(wc -l <"$work/sent")" ] || die "delay: rows are missing"
     awk '{ v[NR] = $1 } END { print v[int(NR * 0.5) + 1], v[int(NR * 0.99) + 1] }' "$work/delays" >"$work/percentiles"
     say "delay: $1 $2 p50, p99 in ms: $(cat "$work/percentiles")"
-    note "delay $2" "$1" p50_ms "$(cut -d' ' -f1 "$work/percentiles")"
-    note "delay $2" "$1" p99_ms "$(cut -d' ' -f2 "$work/percentiles")"
+    note "${delay_what:-delay} $2" "$1" p50_ms "$(cut -d' ' -f1 "$work/percentiles")"
+    note "${delay_what:-delay} $2" "$1" p99_ms "$(cut -d' ' -f2 "$work/percentiles")"
 }
 # "id seconds" of each ping's commit record.
 delay_commits() { # side, database, first id, WAL position before

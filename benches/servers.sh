@@ -3,9 +3,10 @@
 say() { echo "bench: $*" >&2; }
 die() { say "$*"; exit 1; }
 as_server() { if [ "$(id -u)" = 0 ]; then (cd / && runuser -u postgres -- "$@"); else "$@"; fi; }
+# Below the ports that the system gives to clients.
 free_port() {
     local port
-    while port=$((20000 + RANDOM)) && (: >"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do :; done
+    while port=$((20000 + RANDOM % 12000)) && (: >"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do :; done
     echo $port
 }
 now() { echo "$EPOCHREALTIME"; }
@@ -67,9 +68,10 @@ server() { # side, major
 }
 
 leave() {
-    local code=$?
+    local code=$? pid
     trap - EXIT
-    [ -z "${walferry_pid:-}" ] || kill "$walferry_pid" 2>/dev/null || true
+    for pid in ${walferry_pid:-} ${reader_pid:-} ${writer_pid:-}; do kill "$pid" 2>/dev/null || true; done
+    for pid in ${connect_pid:-} ${broker_pid:-}; do kill -KILL "$pid" 2>/dev/null || true; done
     if [ -n "$keep" ] || [ $code -ne 0 ]; then
         say "left in $work; source $(uri source postgres), target $(uri target postgres)"
         [ -n "$keep" ] || servers_stop

@@ -91,6 +91,8 @@ impl Options {
             .set("enable.partition.eof", "false")
             .set("fetch.wait.max.ms", "100")
             .set("fetch.error.backoff.ms", "100")
+            // A queue that was full is asked for again at once: the default, a second, empties it several times over.
+            .set("fetch.queue.backoff.ms", "5")
             .set("queued.max.messages.kbytes", (share >> 10).to_string())
             .set("fetch.message.max.bytes", (share / 2).max(32 << 10).to_string())
             .set("fetch.max.bytes", self.fetch_bytes.clamp(self.message_bytes, 1 << 30).to_string());
