@@ -64,16 +64,13 @@ pub async fn run_on<S: ChangeSink>(
     cancel: CancellationToken,
 ) -> Result<()> {
     let start = async {
-        let mut connection =
-            ReplicationConnection::connect(&options.params, &options.application_name).await?;
+        let Opened { mut connection, server_timeout } = opened.await?;
         if let Some(timeline) = options.timeline {
             let now = connection.identify_system().await?.timeline;
             if now != timeline {
                 return Err(Error::connection(format!("the source went from timeline {timeline} to {now}")));
             }
         }
-        let timeout = Feedback::server_timeout(&mut connection).await?;
-        let Opened { connection, server_timeout } = opened.await?;
         let start = StartOptions {
             publications: options.publications.clone(),
             messages: !options.message_prefixes.is_empty(),

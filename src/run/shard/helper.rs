@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use pg::{Class, Error, Purpose, Result, Session};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use writer::apply::{Applier, Feed};
+use writer::apply::{Applier, Connections, Feed};
 use writer::control::{self, Assigned, CutoverState, Progress, Run, RunTable, Shard, StatusError, Step};
 
 use super::super::live::apply_options;
@@ -127,9 +127,10 @@ async fn stream(
     }
     let mut options = apply_options(context);
     options.progress = Some(key.clone());
+    let connections = Connections::open(&context.target, &options).await?;
     let (applier, handle) =
-        Applier::connect(&context.target, options, Feed::of(&tables), shard.generation).await?;
-    let start = applier.start();
+        Applier::start(connections, &context.target, options, Feed::of(&tables), shard.generation).await?;
+    let start = applier.position();
     let topics = Topics::look(context, run, start.end_lsn).await?.of_these_tables_alone();
     let carrier = Progress::carrier(session, &key).await?;
     let halves = topics.open(context, &tables, start.end_lsn, carrier.as_deref(), None).await?;

@@ -165,20 +165,9 @@ impl Applier {
         epoch: i64,
     ) -> Result<(Applier, Handle)> {
         let run = options.run.clone();
-        let control = Session::connect(params, Purpose::TargetControl, &format!("{run} (control)")).await?;
-        let mut wire = Wire::connect(params, Purpose::TargetApply, &run, false).await?;
-        let replica = become_replica(&mut wire, options.replica_role).await?;
-        wire.simple(&format!(
-            "SET walferry.apply = {}; SET synchronous_commit = {}; SET plan_cache_mode = force_generic_plan; \
-             SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_material = off",
-            quote_literal(&run),
-            if options.synchronous_commit { "on" } else { "off" }
-        ))
-        .await?;
+        let Connections { control, wire, replica } = connections;
         let key = options.progress_key().to_owned();
         let mut progress = Progress::read(&control, &key)
-        let Connections { control, wire, replica } = connections;
-        let mut progress = Progress::read(&control, &run)
             .await?
             .ok_or_else(|| Error::refuse("RUN_UNREADABLE", format!("run \"{run}\" has no progress row")))?;
         if progress.epoch != epoch {
