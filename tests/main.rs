@@ -24,6 +24,7 @@ mod fence_partitions;
 mod http;
 mod identity;
 mod identity_full;
+mod interop;
 mod kafka;
 mod key_changes;
 mod key_equality;

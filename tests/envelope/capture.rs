@@ -46,20 +46,26 @@ impl Capture {
     pub async fn take(via_root: bool) -> Capture {
         let server = Postgres::builder(15).database("golden").start().await;
         let client = server.connect("golden").await;
-        client.batch_execute(SETTINGS).await.unwrap();
         for script in [include_str!("../golden/ddl.sql"), include_str!("../golden/data.sql")] {
             execute(&client, script).await;
         }
+        Capture::of(&server, "golden", via_root, include_str!("../golden/stream.sql")).await
+    }
+
+    /// What a database has now, and what this SQL makes of it.
+    pub async fn of(server: &Postgres, database: &str, via_root: bool, stream: &str) -> Capture {
+        let client = server.connect(database).await;
+        client.batch_execute(SETTINGS).await.unwrap();
         let publication =
             format!("CREATE PUBLICATION p FOR ALL TABLES WITH (publish_via_partition_root = {via_root})");
         execute(&client, &publication).await;
-        let params = Params::parse(&server.uri("golden")).unwrap();
+        let params = Params::parse(&server.uri(database)).unwrap();
         let mut slots = ReplicationConnection::connect(&params, "setup").await.unwrap();
         let slot = slots.create_slot("s", false, SlotSnapshot::Nothing, false).await.unwrap();
         slots.close().await;
-        let tables = tables(&server, via_root).await;
+        let tables = tables(server, database, via_root).await;
         let rows = rows(&client, &tables).await;
-        execute(&client, include_str!("../golden/stream.sql")).await;
+        execute(&client, stream).await;
         execute(&client, &format!("SELECT pg_logical_emit_message(true, '{LAST}', '')")).await;
         let mut options =
             stream::Options::new(params, "walferry", "s", vec!["p".into()], slot.consistent_point);
@@ -93,14 +99,14 @@ impl Capture {
 }
 
 /// The tables that the publication streams under their own name, in the order of their names.
-async fn tables(server: &Postgres, via_root: bool) -> Vec<TableTypes> {
+async fn tables(server: &Postgres, database: &str, via_root: bool) -> Vec<TableTypes> {
     let not = if via_root { "c.relispartition" } else { "c.relkind = 'p'" };
     let tables = format!(
         "SELECT c.oid FROM pg_class c
          WHERE c.relkind IN ('r', 'p') AND c.relnamespace = 'public'::regnamespace AND NOT {not}"
     );
-    let oids: Vec<u32> = server.query("golden", &tables).await.iter().map(|row| row.get(0)).collect();
-    let params = Params::parse(&server.uri("golden")).unwrap();
+    let oids: Vec<u32> = server.query(database, &tables).await.iter().map(|row| row.get(0)).collect();
+    let params = Params::parse(&server.uri(database)).unwrap();
     let session = Session::connect(&params, Purpose::Query, "walferry").await.unwrap();
     catalog::types(&session, &oids).await.unwrap()
 }

@@ -1,9 +1,9 @@
 //! Events against those that Debezium made of the same SQL (`tests/golden`): a real server, our reader's stream, our encoder.
 
-mod capture;
+pub mod capture;
 mod decoded;
 mod differences;
-mod golden;
+pub mod golden;
 mod schemas;
 mod types;
 
@@ -20,7 +20,7 @@ fn options() -> Options {
 }
 
 /// Topic by topic, the same keys, values and headers in the same order, byte for byte after masking.
-fn assert_same(ours: &[Record], theirs: &[Record]) {
+pub fn assert_same(ours: &[Record], theirs: &[Record]) {
     let ours = &golden::comparable(ours.iter().cloned().map(Record::masked).collect())[..];
     let topics = |records: &[Record]| {
         let mut topics: Vec<String> = records.iter().map(|record| record.topic.clone()).collect();

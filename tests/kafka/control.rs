@@ -109,6 +109,18 @@ async fn debezium_values_come_through_as_well() {
         &["--values", "debezium"][..],
         &["--values", "debezium", "--schemas"],
         &["--schemas", "--no-tombstones"],
+        &[
+            "--values=debezium",
+            "--set=decimal.handling.mode=string",
+            "--set=time.precision.mode=isostring",
+            "--set=binary.handling.mode=hex",
+        ],
+        &[
+            "--values=debezium",
+            "--schemas",
+            "--set=time.precision.mode=nanoseconds",
+            "--set=binary.handling.mode=base64-url-safe",
+        ],
     ] {
         let mut builder = feed(schema).await.ways(&[Way::Sets]);
         for argument in arguments {

@@ -9,6 +9,7 @@
 //! Everything lives in one folder per test process and is gone when the process is, however it ends.
 
 pub mod authority;
+pub mod connect;
 pub mod feed;
 pub mod http;
 pub mod kafka;
@@ -22,6 +23,7 @@ pub mod proxy;
 pub mod scratch;
 pub mod walferry;
 
+pub use connect::Connect;
 pub use feed::{Feed, Way};
 pub use kafka::Kafka;
 pub use load::Load;

@@ -18,7 +18,8 @@ fn places() -> &'static HashMap<String, PathBuf> {
             .split('\0')
             .filter_map(|line| line.split_once('='))
             .filter(|(name, _)| {
-                name.starts_with("WALFERRY_PG_") || ["WALFERRY_CACHE", "WALFERRY_KAFKA"].contains(name)
+                name.starts_with("WALFERRY_PG_")
+                    || ["WALFERRY_CACHE", "WALFERRY_DEBEZIUM", "WALFERRY_KAFKA"].contains(name)
             })
             .map(|(name, place)| (name.to_owned(), PathBuf::from(place)))
             .collect()
@@ -51,6 +52,11 @@ pub fn client(name: &str) -> PathBuf {
 /// The broker's folder: `libs` with its jars, `formatted` with a data folder of node 1.
 pub fn kafka() -> &'static Path {
     places().get("WALFERRY_KAFKA").expect("the broker is installed: run scripts/setup --kafka")
+}
+
+/// Kafka Connect's folder: `libs` with its jars and Debezium's.
+pub fn debezium() -> &'static Path {
+    places().get("WALFERRY_DEBEZIUM").expect("Kafka Connect is installed: run scripts/setup --debezium")
 }
 
 /// The folder for things that outlive a test run.
