@@ -4,6 +4,7 @@
 //! cli/      one command a file: options in, exit code out
 //! connector/ a Debezium connector's configuration, as it is
 //! http/     health and metrics, for those who ask
+//! foreign/  write --from debezium: a target fed from the topics of a Debezium connector
 //! config/   typed settings out of command line, environment, file, and what the run has recorded
 //! output/   results on stdout; progress, warnings and errors on stderr
 //! outbox/   committed events to Kafka, without a target
@@ -15,6 +16,7 @@ mod cli;
 mod compare;
 mod config;
 mod connector;
+mod foreign;
 mod http;
 mod load;
 mod outbox;

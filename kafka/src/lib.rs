@@ -22,6 +22,7 @@
 
 mod announcement;
 mod failure;
+pub mod foreign;
 mod lag;
 mod ledger;
 mod merge;

@@ -37,6 +37,12 @@ impl Position {
         usize::try_from(partition).ok().and_then(|at| offsets?.get(at).copied()).unwrap_or(0)
     }
 
+    /// Is there an offset of this partition?
+    pub(crate) fn knows(&self, topic: &str, partition: i32) -> bool {
+        let at = usize::try_from(partition).ok();
+        self.offsets.get(topic).is_some_and(|offsets| at.is_some_and(|at| at < offsets.len()))
+    }
+
     pub(crate) fn set(&mut self, topic: &str, partition: i32, offset: i64) {
         let Ok(at) = usize::try_from(partition) else { return };
         if !self.offsets.contains_key(topic) {

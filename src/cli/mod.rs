@@ -105,11 +105,9 @@ impl Command {
     fn needs(&self) -> Needs {
         match self {
             Command::Check(args) if args.outbox => Needs::Source,
-            Command::Check(_)
-            | Command::Migrate(_)
-            | Command::Replicate(_)
-            | Command::Copy(_)
-            | Command::Write(_) => Needs::Both,
+            Command::Check(_) | Command::Migrate(_) | Command::Replicate(_) | Command::Copy(_) => Needs::Both,
+            Command::Write(args) if args.is_foreign() => Needs::Target,
+            Command::Write(_) => Needs::Both,
             Command::Read(_) => Needs::Source,
             Command::Config(_) => Needs::Nothing,
             Command::Outbox(args) => args.needs(),
@@ -127,6 +125,9 @@ impl Command {
         match self {
             Command::Config(args) => Some((args.connector()?, connector::tables_of(args.connector()?))),
             Command::Outbox(args) => Some((args.connector()?, vec![connector::OUTBOX, connector::SOURCE])),
+            Command::Write(args) => {
+                Some((args.connector.as_deref()?, vec![connector::WRITER, connector::SOURCE]))
+            }
             _ => None,
         }
     }

@@ -8,7 +8,8 @@ use writer::control::Mode;
 
 use super::status::State;
 use super::{Context, Exit};
-use crate::config::Via;
+use crate::config::{From, Via};
+use crate::foreign;
 use crate::http;
 use crate::output::{bytes, count, duration};
 use crate::run::{self, Outcome};
@@ -28,6 +29,10 @@ pub async fn drive(mut run: run::Context, command: &'static str) -> Result<Exit>
         http::kafka(&run.health, &run::topics::options(settings)?, &topic, run.cancel.clone());
     }
     let ended = if run.share { run::shard::share(&run).await } else { run::run(&run).await };
+    let ended = match run.settings.kafka.from {
+        From::Debezium => Box::pin(foreign::run(&run)).await,
+        From::Walferry => run::run(&run).await,
+    };
     let title = match &ended {
         Ok(Outcome::CutOver) => "cut over: the target is the primary now",
         Ok(Outcome::Interrupted) => "stopped; the same command goes on from here",

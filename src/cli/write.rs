@@ -1,11 +1,15 @@
 //! `walferry write`: the half that writes, with Kafka before it.
 
+use std::path::PathBuf;
+
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 use pg::Result;
 use writer::control::Mode;
 
 use super::options::{Flags, Http, Kafka, Origins, Overrides, Restore, Resync, Selection};
 use super::{Context, Exit, sequence};
+use crate::config::From;
 use crate::run;
 
 /// Feed a replica from the topics that `walferry read` fills: snapshot, load, catch up, live.
@@ -30,6 +34,13 @@ pub struct WriteArgs {
     /// target is the source at one commit when idle, and at verify and cutover
     #[arg(long)]
     pub shard: bool,
+    /// Whose topics: those of walferry read, or those of a Debezium connector; then neither source nor slot is needed, and the tables
+    /// exist on the target [default: walferry]
+    #[arg(long, value_name = "WHO", value_parser = PossibleValuesParser::new(From::WORDS))]
+    pub from: Option<String>,
+    /// With --from debezium: the connector's configuration (JSON or .properties), for its prefix and the form of its values
+    #[arg(long, value_name = "FILE")]
+    pub connector: Option<PathBuf>,
     /// Keep ordinary writers off the target's tables, as migrate does
     #[arg(long)]
     pub protect: bool,
@@ -48,11 +59,23 @@ impl Overrides for WriteArgs {
         self.kafka.assign(flags);
         self.http.assign(flags);
         flags.through_kafka("walferry write");
+        flags.text("kafka.from", "--from", &self.from);
         flags.on("run.protect", "--protect", self.protect);
     }
 }
 
+impl WriteArgs {
+    /// Without a source.
+    pub fn is_foreign(&self) -> bool {
+        self.from.as_deref() == Some("debezium")
+    }
+}
+
 pub async fn run(args: WriteArgs, context: Context) -> Result<Exit> {
+    if context.settings.kafka.from == From::Debezium {
+        let run = run::Context::of_topics(context.settings, context.reporter, context.cancel)?;
+        return sequence::drive(run, "write").await;
+    }
     let run = run::Context::new(context.settings, Mode::Replicate, context.reporter, context.cancel)?;
     let mut run = run.writer_alone().resync(args.resync.resync);
     if args.shard {

@@ -36,6 +36,14 @@ choice! {
 }
 
 choice! {
+    /// Whose topics a writer reads.
+    pub enum From {
+        Walferry = "walferry",
+        Debezium = "debezium",
+    }
+}
+
+choice! {
     /// How values are written in events.
     pub enum KafkaValues {
         Postgres = "postgres",
@@ -402,6 +410,9 @@ component! {
         /// Percent of the topics' retention: when what is not applied yet is older than that, the run and `status` warn.
         /// Default: half of it, which leaves as much time to do something as there was.
         pub retention_warning: usize = "50",
+        /// Whose topics `write` reads: those of `walferry read`, or those of a Debezium connector, for which no source and no slot are needed.
+        /// Default: walferry.
+        pub from: From = "walferry",
         /// How values are written: PostgreSQL's own text, which loses nothing (`postgres`), or as Debezium writes them by default (`debezium`).
         /// Default: postgres. One prefix has one of them; a run that has begun keeps to it.
         pub values: KafkaValues = "postgres",

@@ -22,7 +22,7 @@ mod value;
 pub use component::{Component, Field};
 pub use components::{
     ApplySettings, BinaryMode, Converter, CopySettings, CutoverMode, CutoverSettings, CutoverVerify,
-    Databases, DebeziumSettings, DecimalMode, EventRoute, EventTable, HstoreMode, HttpSettings,
+    Databases, DebeziumSettings, DecimalMode, EventRoute, EventTable, From, HstoreMode, HttpSettings,
     IndexSettings, IntervalMode, InvalidOperation, KafkaSettings, KafkaValues, Keyless, LimitSettings,
     LogFormat, LogSettings, MissingField, OnLimit, OutboxSettings, PayloadNulls, ProgressMode, ReplicaRole,
     RetrySettings, RunSettings, SaslMechanism, SchemaSettings, SecurityProtocol, Select, SlotSettings,

@@ -29,7 +29,7 @@ pub use file::Properties;
 pub use outbox::OUTBOX;
 pub use page::page;
 pub use property::{Property, Verdict};
-pub use source::SOURCE;
+pub use source::{SOURCE, WRITER};
 
 /// The tables for a file whose command is not known: those of the outbox where it has the event router.
 pub fn tables_of(path: &std::path::Path) -> Vec<&'static [Property]> {

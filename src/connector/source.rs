@@ -276,6 +276,16 @@ pub const SOURCE: &[Property] = &[
     p("internal.*", NotApplicable, "Debezium's internals"),
 ];
 
+/// Before [`SOURCE`] for a writer: what concerns the source's side is the connector's business there.
+pub const WRITER: &[Property] = &[
+    p("database.*", NotApplicable, "the connector's; the writer needs no source"),
+    p("slot.*", NotApplicable, "the connector's"),
+    p("publication.*", NotApplicable, "the connector's"),
+    p("snapshot.*", NotApplicable, "the connector's"),
+    p("topic.creation.*", NotApplicable, "the connector's"),
+    p("transforms", Refused, "the writer reads the topics as Debezium fills them"),
+];
+
 const fn p(name: &'static str, verdict: super::Verdict, note: &'static str) -> Property {
     Property { name, verdict, note }
 }

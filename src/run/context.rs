@@ -69,6 +69,32 @@ impl Context {
         })
     }
 
+    /// A run that is fed from topics alone: without a source of its own, whose place the target takes.
+    pub fn of_topics(settings: Settings, reporter: Reporter, cancel: CancellationToken) -> Result<Context> {
+        let (target, target_admin) = (settings.target()?, settings.target_admin()?);
+        Ok(Context {
+            name: settings.name().to_owned(),
+            source: target.clone(),
+            source_admin: target_admin.clone(),
+            target,
+            target_admin,
+            settings,
+            mode: Mode::Replicate,
+            half: Half::Writer,
+            resync: Vec::new(),
+            reporter,
+            cancel,
+            health: Health::default(),
+        })
+    }
+
+    /// Questions to the target's catalogs.
+    pub async fn target_session(&self) -> Result<Session> {
+        Session::connect(&self.target, Purpose::Query, &format!("{} (control)", self.name))
+            .await
+            .map_err(on_target)
+    }
+
     /// The same run, fed by a reader of its own.
     #[must_use]
     pub fn writer_alone(mut self) -> Context {

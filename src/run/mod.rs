@@ -35,14 +35,15 @@ mod watch;
 
 pub use attach::spec as recorded_spec;
 pub use context::{Context, Half};
+pub use live::apply_options;
+pub use monitor::live as live_of;
 pub use once::copy;
-pub use owner::Owner;
+pub use owner::{Former, Owner};
 pub use publication::selection;
 
 use pg::{Error, Result};
 use writer::control::{CutoverState, Run, StatusError, Step};
 
-use owner::Former;
 use retry::Backoff;
 
 /// How a run ended.

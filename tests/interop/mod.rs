@@ -1,5 +1,6 @@
 //! Debezium's own connectors in a real Kafka Connect, beside walferry on the same broker.
 
+mod from_debezium;
 mod jdbc_sink;
 mod types;
 

@@ -14,7 +14,7 @@ use crate::partition::Partition;
 use crate::position::Position;
 
 /// Begins to read these partitions, each through a queue of its own. `more`: besides what is assigned.
-pub(super) fn assign(
+pub(crate) fn assign(
     consumer: &Arc<BaseConsumer<Quiet>>,
     arrived: &Arc<Notify>,
     position: &Position,

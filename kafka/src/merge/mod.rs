@@ -18,7 +18,7 @@
 //!
 //! `assign` begins to read, `lane` takes events into hand, `truncate` puts the parts of a TRUNCATE together again.
 
-mod assign;
+pub(crate) mod assign;
 mod lane;
 mod needs;
 mod transaction;

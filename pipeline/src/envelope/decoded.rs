@@ -53,6 +53,8 @@ pub struct RowEvent {
     pub snapshot: bool,
     /// From Debezium: the row's LSN, index 0.
     pub position: Position,
+    /// From Debezium: the LSN of the commit before its transaction, and its own; none where it says only one of them.
+    pub sequence: Option<(Lsn, Lsn)>,
     pub epoch: Option<u64>,
     pub xid: Option<u32>,
     pub committed_at: PgTimestamp,

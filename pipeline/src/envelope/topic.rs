@@ -25,6 +25,12 @@ impl Topics {
         }
     }
 
+    /// Is it one of this prefix: of a table, the transactions or the messages?
+    #[must_use]
+    pub fn is_own(&self, topic: &str) -> bool {
+        topic.strip_prefix(&mangle(&self.prefix)).is_some_and(|rest| rest.starts_with('.'))
+    }
+
     /// The topic of a table's rows. Two tables can share one name (`a b` and `a_b`): preflight refuses that.
     #[must_use]
     pub fn table(&self, name: &QualifiedName) -> String {

@@ -20,6 +20,7 @@ use writer::schema;
 use super::options::{Flags, Overrides};
 use super::{Context, Exit, target};
 use crate::config::{Needs, Settings, Via};
+use crate::foreign::is_foreign;
 use crate::output;
 use crate::run::topics;
 
@@ -56,8 +57,14 @@ pub async fn run(args: CleanArgs, context: Context) -> Result<Exit> {
         None => context.settings.clone(),
     };
     let mut done = Vec::new();
-    source::clean(&args, &settings, run.as_ref(), &context.reporter, &mut done).await?;
-    if let Some(run) = run.as_ref().filter(|_| settings.run.via == Via::Kafka && !args.keep_topics) {
+    // Source and topics of a Debezium connector are its own.
+    let foreign = run.as_ref().is_some_and(is_foreign);
+    if !foreign {
+        source::clean(&args, &settings, run.as_ref(), &context.reporter, &mut done).await?;
+    }
+    if let Some(run) =
+        run.as_ref().filter(|_| !foreign && settings.run.via == Via::Kafka && !args.keep_topics)
+    {
         let tables = RunTable::all(&session, &name).await?;
         topics::remove(&settings, run, &tables, &mut done).await.map_err(|error| {
             error.hint("give --brokers, or leave the topics: walferry clean --keep-topics")

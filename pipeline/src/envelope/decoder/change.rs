@@ -66,6 +66,10 @@ pub(super) fn decode(
         change,
         snapshot: operation == "r",
         position,
+        sequence: match context.dialect {
+            Dialect::Walferry => None,
+            Dialect::Debezium => sequence(source),
+        },
         epoch: fields::epoch(record)?,
         xid,
         committed_at: committed_at(source)?,
@@ -73,6 +77,14 @@ pub(super) fn decode(
         moved,
         truncated_together,
     })))
+}
+
+/// `source.sequence` is JSON in a string.
+fn sequence(source: &Value<'_>) -> Option<(Lsn, Lsn)> {
+    let text = source.get("sequence")?.as_str()?;
+    let Ok(Value::Array(lsns)) = Value::read(text.as_bytes()) else { return None };
+    let lsn = |at: usize| Some(Lsn::new(lsns.get(at)?.as_str()?.parse().ok()?));
+    Some((lsn(0)?, lsn(1)?))
 }
 
 struct Event<'e> {
