@@ -28,9 +28,9 @@ pub async fn drive(mut run: run::Context, command: &'static str) -> Result<Exit>
         let topic = format!("{}.transaction", settings.kafka_prefix());
         http::kafka(&run.health, &run::topics::options(settings)?, &topic, run.cancel.clone());
     }
-    let ended = if run.share { run::shard::share(&run).await } else { run::run(&run).await };
     let ended = match run.settings.kafka.from {
         From::Debezium => Box::pin(foreign::run(&run)).await,
+        From::Walferry if run.share => run::shard::share(&run).await,
         From::Walferry => run::run(&run).await,
     };
     let title = match &ended {

@@ -24,7 +24,7 @@ use pg::{Error, Lsn, Result};
 use pipeline::envelope::{self, Decoder, Dialect, Values};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use writer::apply::{Applier, Feed, Handle};
+use writer::apply::{Applier, Connections, Feed, Handle};
 use writer::control::{self, Progress, Run, RunTable, SourceIdentity, StatusError, Step};
 
 use crate::run::retry::Backoff;
@@ -109,15 +109,17 @@ async fn attempt(
     Run::set_step(owner.session(), &context.name, Step::Live).await?;
     context.reporter.step(Step::Live.as_str());
     let recorded = RunTable::all(owner.session(), &context.name).await?;
+    let apply = apply_options(context);
+    let connections = Connections::open(&context.target, &apply).await?;
     let (applier, handle) =
-        Applier::connect(&context.target, apply_options(context), Feed::of(&recorded), owner.epoch).await?;
+        Applier::start(connections, &context.target, apply, Feed::of(&recorded), owner.epoch).await?;
     let mut envelope = envelope::Options::new(&options.prefix, "", Values::Debezium);
     modes::set(&context.settings, &mut envelope);
     let mut decoder = Decoder::new(envelope, Dialect::Debezium);
     types.into_iter().for_each(|types| decoder.describe(types));
     let carrier = Progress::carrier(owner.session(), &context.name).await?;
     let of = ForeignOptions {
-        progress: applier.start().end_lsn,
+        progress: applier.position().end_lsn,
         position: Position::parse(carrier.as_deref())?,
         queue_bytes: context.settings.apply.queue_bytes.as_usize(),
     };

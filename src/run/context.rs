@@ -81,10 +81,13 @@ impl Context {
             settings,
             mode: Mode::Replicate,
             half: Half::Writer,
+            share: false,
+            pinned: Vec::new(),
             resync: Vec::new(),
             reporter,
             cancel,
             health: Health::default(),
+            text_stream: AtomicBool::new(false),
         })
     }
 
