@@ -151,3 +151,11 @@ fn the_table_of_the_outbox_is_up_to_date() {
         "docs/outbox.md is old: its end is cargo run -- config properties --outbox"
     );
 }
+
+#[test]
+fn the_page_is_up_to_date() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/debezium.md");
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let ends = text.trim_end().ends_with(page(SOURCE).trim_end());
+    assert!(ends, "docs/debezium.md is old: its end is what walferry config properties prints");
+}
