@@ -284,6 +284,14 @@ pub const WRITER: &[Property] = &[
     p("snapshot.*", NotApplicable, "the connector's"),
     p("topic.creation.*", NotApplicable, "the connector's"),
     p("transforms", Refused, "the writer reads the topics as Debezium fills them"),
+    p("table.include.list", NotApplicable, "the connector's"),
+    p("table.exclude.list", NotApplicable, "the connector's"),
+    p("schema.include.list", NotApplicable, "the connector's"),
+    p("schema.exclude.list", NotApplicable, "the connector's"),
+    p("skipped.operations", NotApplicable, "the connector's"),
+    p("provide.transaction.metadata", NotApplicable, "the connector's"),
+    p("heartbeat.*", NotApplicable, "the connector's"),
+    p("message.*", NotApplicable, "the connector's"),
 ];
 
 const fn p(name: &'static str, verdict: super::Verdict, note: &'static str) -> Property {

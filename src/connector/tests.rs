@@ -159,3 +159,19 @@ fn the_page_is_up_to_date() {
     let ends = text.trim_end().ends_with(page(SOURCE).trim_end());
     assert!(ends, "docs/debezium.md is old: its end is what walferry config properties prints");
 }
+
+#[test]
+fn a_writer_takes_prefix_and_modes_from_a_whole_file() {
+    for text in [
+        include_str!("../../tests/golden/default.properties"),
+        include_str!("../../tests/golden/strings.properties"),
+    ] {
+        let text = format!("{text}table.include.list=public.a\nsnapshot.mode=no_data\n");
+        let applied = apply(&parse(&text), &[WRITER, SOURCE]);
+        assert_eq!(applied.problems, Vec::<String>::new());
+        assert_eq!(key(&applied, "kafka.prefix"), Some("srv"));
+        assert_eq!(key(&applied, "source"), None, "the writer reaches no source");
+        let string = text.contains("decimal.handling.mode=string");
+        assert_eq!(key(&applied, "decimal.handling.mode"), Some(if string { "string" } else { "precise" }));
+    }
+}

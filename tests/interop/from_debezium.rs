@@ -167,3 +167,40 @@ async fn with_transaction_metadata_whole_transactions_are_applied() {
     assert!(whole);
     rig.end(running).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_understood_stops_the_writer_and_nothing_of_it_is_applied() {
+    let rig = Rig::new(&json!({})).await;
+    let mut running = rig.write().await;
+    rig.equal(&mut running).await;
+    // A record that is none of the connector's, and behind it one that is.
+    let kafka = Kafka::shared().await;
+    produce(
+        kafka,
+        &format!("{}.public.a", rig.prefix),
+        "{\"before\": null, \"after\": {\"id\": 5000}, \"op\":",
+    )
+    .await;
+    rig.server.sql("app", "DELETE FROM a WHERE id = 1").await;
+    let status = running.wait_for_error().await;
+    assert_eq!(status.0["error"]["code"], "EVENT_MALFORMED", "{status:?}");
+    let there: i64 = rig.server.value("copy", "SELECT count(*) FROM a WHERE id IN (1, 5000)").await;
+    assert_eq!(there, 1, "what is behind the record waits, and the record was not applied");
+    running.kill9().await;
+    // Topics of a table that the target has not got, and topics that are not there.
+    rig.server.sql("copy", "ALTER TABLE a RENAME TO elsewhere").await;
+    let output = rig.write().await.wait_exit().await.expect_code(4);
+    assert!(output.stderr.contains("is of no table on the target"), "{output:?}");
+    let other = rig.walferry.command("write").args(&["--from", "debezium", "--prefix", "nobody"]);
+    let output = other.args(&["--brokers", &kafka.brokers()]).run().await.expect_code(4);
+    assert!(output.stderr.contains("reads topics of another prefix"), "{output:?}");
+    Connect::shared().await.remove(&rig.prefix).await;
+}
+
+async fn produce(kafka: &Kafka, topic: &str, value: &str) {
+    use rdkafka::producer::{FutureProducer, FutureRecord};
+    let producer: FutureProducer =
+        rdkafka::ClientConfig::new().set("bootstrap.servers", kafka.brokers()).create().unwrap();
+    let record = FutureRecord::to(topic).key("{\"id\":5000}").payload(value);
+    producer.send(record, PATIENCE).await.unwrap();
+}
