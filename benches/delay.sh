@@ -69,7 +69,8 @@ delay_load() { # who, kind, rate, transactions, clients
 # "id seconds" of each ping's commit record.
 delay_commits() { # side, database, first id, WAL position before
     local end
-    sql "$1" postgres 'SELECT txid_current()' >/dev/null
+    # A synchronous commit, which flushes what lies before it.
+    sql "$1" postgres "SELECT pg_logical_emit_message(true, 'bench', '')" >/dev/null
     end=$(sql "$1" postgres 'SELECT pg_current_wal_flush_lsn()')
     join -j1 -o 1.2,2.2 \
         <(sql "$1" "$2" "COPY (SELECT xmin, id FROM ping WHERE id > $3) TO STDOUT (DELIMITER ' ')" | sort -k1b,1) \
