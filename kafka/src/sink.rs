@@ -1,14 +1,13 @@
 //! The reader's half: events in, messages out, END when all of a transaction's are there.
 
 use std::collections::{HashMap, HashSet};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use pg::{Lsn, QualifiedName, Result};
 use pipeline::envelope::{Encoder, Message, Topics};
 use pipeline::{Change, ChangeSink, Chunk, Durable, Event, Relation};
 use tokio::sync::watch;
 
-use crate::announcement::Announcement;
+use crate::announcement::{Announcement, now};
 use crate::ledger::Waiting;
 use crate::options::Options;
 use crate::producer::{Handle, Producer};
@@ -48,7 +47,7 @@ impl KafkaSink {
         start: Lsn,
     ) -> Result<(KafkaSink, Producer)> {
         let (producer, durable) = Producer::start(options, Durable { applied: start, flushed: start })?;
-        let sink = KafkaSink {
+        let mut sink = KafkaSink {
             producer: producer.handle()?,
             topics: encoder.topics().clone(),
             encoder,
@@ -61,6 +60,9 @@ impl KafkaSink {
             last: start,
             origin: announcement.headers(),
         };
+        // Says what is streamed from here on.
+        sink.encoder.set_now(now());
+        sink.idle(start, None);
         Ok((sink, producer))
     }
 
@@ -143,8 +145,7 @@ impl KafkaSink {
 impl ChangeSink for KafkaSink {
     /// A call that is cancelled ends the stream: what it has sent of a transaction has no END.
     async fn send(&mut self, chunk: Chunk) -> Result<()> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
-        self.encoder.set_now(i64::try_from(now).unwrap_or(i64::MAX));
+        self.encoder.set_now(now());
         for event in &chunk.events {
             self.producer.room(self.capacity).await?;
             match event {

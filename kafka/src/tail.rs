@@ -17,6 +17,9 @@ use crate::sink::AFTER;
 /// Markers at the end of the transaction topic that are looked at first: one of a few is an END.
 const LOOK: i64 = 64;
 
+/// Heartbeats: an announcement among them is to be found.
+const HEARTBEATS: i64 = 1000;
+
 /// The end of the run's own topics.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Tail {
@@ -28,6 +31,10 @@ pub struct Tail {
     pub announced: Option<Lsn>,
     /// What was announced last.
     pub announcement: Option<Announcement>,
+    /// What a reader is to stream, as the writer has said it last.
+    pub told: Option<Announcement>,
+    /// What a reader streamed last.
+    pub streamed: Option<Announcement>,
     /// Largest epoch that wrote here; 0: none did.
     pub epoch: u64,
     /// Source and run that wrote last.
@@ -40,6 +47,14 @@ impl Tail {
     #[must_use]
     pub fn position(&self) -> Option<Lsn> {
         self.end.max(self.idle).max(self.announced)
+    }
+
+    /// Slot and publications to stream: as told last or, where that has aged out of the topic, as streamed.
+    #[must_use]
+    pub fn origin(&self) -> Option<Announcement> {
+        let origin = self.told.as_ref().or(self.announcement.as_ref())?;
+        let snapshot = self.announcement.as_ref().and_then(|last| last.snapshot);
+        Some(Announcement { snapshot, ..origin.clone() })
     }
 
     /// Reads the ends of the topics, as far as they exist.
@@ -103,7 +118,7 @@ fn read(options: &Options) -> Result<Tail> {
             }
             Err(error) => return Err(classify(&error, &format!("looking at topic \"{topic}\""))),
         };
-        let mut look = LOOK;
+        let mut look = if wanted == header::END { LOOK } else { HEARTBEATS };
         loop {
             let from = low.max(high - look);
             let found = scan(&consumer, topic, from, high, wanted, &mut tail)?;
@@ -156,8 +171,10 @@ fn scan(
         if wanted == header::POSITION && text(AFTER).is_none() {
             // No reader's: what is before it is not in the topics because of it.
             tail.announced = tail.announced.max(lsn);
+            tail.told = Announcement::read(text).or(tail.told.take());
         } else {
             found = found.max(lsn);
+            tail.streamed = Announcement::read(text).or(tail.streamed.take());
         }
         tail.announcement = Announcement::read(text).or(tail.announcement.take());
         tail.epoch = tail.epoch.max(text(header::EPOCH).and_then(|text| text.parse().ok()).unwrap_or(0));

@@ -116,8 +116,8 @@ fn ours(reading: &Reading, prefix: &str, run_id: &str) -> Result<()> {
 /// Slot and publications: as given, as announced, or named like the run where the announcement has aged out of the topics.
 async fn announced(reading: &Reading, session: &Session, tail: &Tail) -> Result<Announcement> {
     let run = &reading.settings.run;
-    let mut found = match &tail.announcement {
-        Some(announcement) => announcement.clone(),
+    let mut found = match tail.origin() {
+        Some(announcement) => announcement,
         None => {
             let own = [reading.name.clone(), format!("{}_inserts", reading.name)];
             let rows = session

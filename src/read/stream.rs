@@ -18,6 +18,8 @@ use crate::run::topics::{ReaderHalf, streamed};
 
 /// How often slot and publications are looked at.
 const LOOK: Duration = Duration::from_secs(2);
+/// How often the writer's announcements are.
+const ASK: Duration = Duration::from_secs(5);
 /// How long what was sent may take to be acknowledged at the end.
 const DRAIN: Duration = Duration::from_secs(6);
 
@@ -66,7 +68,7 @@ pub async fn run(reading: &Reading, found: Found, state: &mut State) -> Result<(
     let _looking = http::slot(&reading.health, &reading.source, &beside.slot);
     let (mut said, began) = (false, Instant::now());
     let mut tick = tokio::time::interval(Duration::from_millis(250));
-    let mut looked = Instant::now();
+    let (mut looked, mut asked) = (Instant::now(), Instant::now());
     let result = loop {
         tokio::select! {
             () = reading.cancel.cancelled() => break Ok(()),
@@ -89,6 +91,13 @@ pub async fn run(reading: &Reading, found: Found, state: &mut State) -> Result<(
                     "streams slot {} from {from} into the topics of prefix \"{}\"",
                     beside.slot, options.prefix
                 ));
+            }
+        }
+        if asked.elapsed() > ASK {
+            asked = Instant::now();
+            if reading.settings.run.publication.is_empty() && beside.told_otherwise(&options).await {
+                reading.reporter.note("the writer follows other publications now: the stream begins anew");
+                break Ok(());
             }
         }
         if looked.elapsed() > LOOK {
@@ -125,6 +134,19 @@ struct Beside {
 }
 
 impl Beside {
+    /// Has the writer announced other publications? Brokers that are away don't say.
+    async fn told_otherwise(&self, options: &kafka::Options) -> bool {
+        match kafka::Tail::read(options).await {
+            Ok(tail) => {
+                tail.told.is_some_and(|told| told.slot == self.slot && told.publications != self.names)
+            }
+            Err(error) => {
+                tracing::debug!("could not look at the topics: {error}");
+                false
+            }
+        }
+    }
+
     /// False: what is published has changed.
     async fn look(&mut self, reading: &Reading) -> Result<bool> {
         let session = match &self.session {

@@ -12,8 +12,9 @@ use tokio::task::JoinSet;
 use writer::control::{Progress, Run, RunTable};
 
 use super::context::Context;
+use super::lag::Found;
 use super::owner::Owner;
-use super::{attach, topics};
+use super::{attach, monitor, topics};
 
 const AGAIN: Duration = Duration::from_secs(2);
 
@@ -44,6 +45,35 @@ pub async fn now(context: &Context, owner: &Owner, run: &Run, publications: &[St
     let mut what = Announce::of(context, owner, run).await?;
     publications.clone_into(&mut what.announcement.publications);
     what.once().await
+}
+
+/// Waits until the reader streams these publications, if it streams others: what is copied next is fed from its copy on, so that what is
+/// committed after that has to be among the events. A reader that starts later asks first.
+pub async fn followed(context: &Context, owner: &Owner, run: &Run, publications: &[String]) -> Result<()> {
+    now(context, owner, run, publications).await?;
+    let options = topics::options(&context.settings)?;
+    let mut told = false;
+    loop {
+        let streamed = Tail::read(&options).await?.streamed;
+        if streamed.is_none_or(|streamed| streamed.publications == publications) {
+            return Ok(());
+        }
+        if !told {
+            told = true;
+            let waiting = format!("waits for walferry read to stream {}", publications.join(", "));
+            context.reporter.note(&waiting);
+            Run::set_live(
+                owner.session(),
+                &run.name,
+                &monitor::live(None, vec![waiting], Vec::new(), Found::default()),
+            )
+            .await?;
+        }
+        tokio::select! {
+            () = context.cancel.cancelled() => return context.not_cancelled(),
+            () = tokio::time::sleep(AGAIN) => {}
+        }
+    }
 }
 
 struct Announce {
@@ -78,8 +108,8 @@ impl Announce {
         let encoder = Encoder::new(self.envelope.clone());
         Admin::new(&self.options)?.ensure(encoder.topics(), &self.names).await?;
         // Where the topics have lost their end, the target's is said anew.
-        let known = tail.announcement.as_ref();
-        if known.is_some_and(|known| known.same_origin(&self.announcement))
+        let known = tail.origin();
+        if known.as_ref().is_some_and(|known| known.same_origin(&self.announcement))
             && tail.position() >= Some(self.position)
         {
             return Ok(());

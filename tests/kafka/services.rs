@@ -157,3 +157,42 @@ async fn a_second_reader_gives_way_and_readers_of_something_else_are_refused() {
     feed.expect_exact().await;
     feed.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refresh_reaches_the_reader_before_what_joins_is_copied() {
+    let mut feed =
+        services("CREATE TABLE a (id int PRIMARY KEY, body text); CREATE PUBLICATION one FOR TABLE a")
+            .await
+            .prepare()
+            .await;
+    let lane = &mut feed.lanes[0];
+    lane.command = lane.command.clone().args(&["--publication", "one"]);
+    lane.start_writer();
+    lane.start_reader();
+    feed.wait_live().await;
+    let table = "CREATE TABLE b (id int PRIMARY KEY, body text)";
+    feed.source(&format!("{table}; INSERT INTO b SELECT g, 'copied' FROM generate_series(1, 100) g; CREATE PUBLICATION two FOR TABLE b")).await;
+    feed.target(table).await;
+    let walferry = feed.lanes[0].walferry.clone();
+    let refresh =
+        tokio::spawn(
+            async move { walferry.command("refresh").args(&["--publication", "one,two"]).run().await },
+        );
+    let mut id = 1000;
+    while !refresh.is_finished() {
+        id += 1;
+        feed.source(&format!(
+            "INSERT INTO b VALUES ({id}, 'meanwhile'); INSERT INTO a VALUES ({id}, 'meanwhile')"
+        ))
+        .await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    refresh.await.unwrap().expect_code(0);
+    feed.source("UPDATE b SET body = 'joined' WHERE id % 3 = 0; DELETE FROM a WHERE id % 5 = 0").await;
+    feed.expect_same_content().await;
+    feed.lanes[0].kill_reader().await;
+    feed.source("INSERT INTO b VALUES (1, 'again') ON CONFLICT (id) DO UPDATE SET body = 'again'").await;
+    feed.lanes[0].start_reader();
+    feed.expect_same_content().await;
+    feed.end().await;
+}

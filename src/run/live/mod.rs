@@ -75,6 +75,9 @@ pub async fn stream(context: &Context, owner: &mut Owner, run: &Run, backoff: &m
     if tables.iter().any(|table| table.state.to_copy()) {
         // It may take hours, in which connections grow old.
         drop(opening);
+        if context.half == Half::Writer {
+            announce::followed(context, owner, run, &look.names).await?;
+        }
         Box::pin(load::joined(context, owner, run)).await?;
         opening = Opening::begin(context);
     }
