@@ -23,7 +23,7 @@ async fn bad_usage_ends_with_2() {
     for arguments in [
         &["nonsense"][..],
         &["read"],
-        &["outbox", "init"],
+        &["outbox", "init", "--layout", "nonsense"],
         &["migrate", "--nonsense"],
         &["migrate", "--via", "kafka"],
         &["migrate", "--brokers", "b:9092"],
