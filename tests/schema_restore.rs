@@ -273,7 +273,6 @@ async fn a_part_of_a_database_brings_what_it_stands_on() {
 }
 
 #[tokio::test]
-#[ignore = "failed once in a whole run: to be looked into"]
 async fn sequences_stand_where_the_source_s_stood() {
     let (source, target) = pair(10, 15).await;
     let ddl = "CREATE SCHEMA s; CREATE SEQUENCE s.called; CREATE SEQUENCE s.never START 7; CREATE SEQUENCE s.\"do$$wn 'x'\" INCREMENT -2;

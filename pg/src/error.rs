@@ -221,6 +221,10 @@ fn without_values(sqlstate: &str, primary: String) -> String {
     if !sqlstate.starts_with("22") || sqlstate == "22023" {
         return primary;
     }
+    // What a sequence says of itself quotes its name, which whoever mends it needs.
+    if primary.starts_with("setval: ") || primary.starts_with("nextval: ") {
+        return primary;
+    }
     let Some((before, rest)) = primary.split_once('"') else { return primary };
     let after = rest.rsplit_once('"').map_or("", |(_, after)| after);
     format!("{before}\"…\"{after}")
@@ -282,6 +286,11 @@ mod tests {
                 "22023",
                 "invalid value for parameter \"TimeZone\": \"x\"",
                 "invalid value for parameter \"TimeZone\": \"x\"",
+            ),
+            (
+                "22003",
+                "setval: value 7 is out of bounds for sequence \"never\" (9..12)",
+                "setval: value 7 is out of bounds for sequence \"never\" (9..12)",
             ),
             ("42P01", "relation \"public.t\" does not exist", "relation \"public.t\" does not exist"),
         ] {

@@ -63,7 +63,7 @@ impl Found {
             }
         };
         let run_id = tail.run_id.clone().unwrap_or_default();
-        let (source, wal_position) = prepare::identify_at(&reading.source, &reading.name).await?;
+        let (source, _) = prepare::identify_at(&reading.source, &reading.name).await?;
         state.started = true;
         tail.check(&options.prefix, &source.system_id, &run_id)?;
         ours(reading, &options.prefix, &run_id)?;
@@ -76,6 +76,8 @@ impl Found {
         let from = tail.position().unwrap_or_default();
         SlotState::check(slot.as_ref(), &announcement.slot, &source.database, Some(from))
             .map_err(topics::behind_the_slot)?;
+        // After the topics: another reader may have written to them until then.
+        let (_, wal_position) = prepare::identify_at(&reading.source, &reading.name).await?;
         if wal_position < from {
             return Err(Error::refuse("SOURCE_BEHIND", "the source's WAL ends before what the topics hold")
                 .detail(format!("source at {wal_position}, topics up to {from}"))

@@ -128,7 +128,6 @@ async fn verify_and_cutover_wait_for_what_the_reader_brings() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "fails: to be looked into"]
 async fn a_second_reader_gives_way_and_readers_of_something_else_are_refused() {
     let kafka = Kafka::shared().await;
     let prefix = Kafka::prefix();
