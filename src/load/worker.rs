@@ -187,6 +187,9 @@ async fn transfer(
         work.meter.add(rows, bytes);
         counted.rows += rows;
         counted.bytes += bytes;
+        if range.is_some() {
+            fail::fail_point!("copy-piece-midway");
+        }
     }
     target.finish().await
 }

@@ -93,12 +93,11 @@ async fn row_20_a_copy_worker_ends_and_only_its_piece_is_done_again() {
     let scene = large().await;
     let events = Events::record(&scene.source, DB).await;
     let load = scene.load();
-    let mut running =
-        scene.run().args(&SMALL_PIECES).failpoint("copy-piece-before-commit", "1*off->1*sleep(1500)").spawn();
+    let mut running = scene.run().args(&SMALL_PIECES).failpoint("copy-piece-midway", "6*sleep(700)").spawn();
     running.wait_for_step("copy").await;
-    // The second piece is in and not committed: it goes with the session that would have committed it.
-    let piece = "application_name = 'walferry (copy)' AND state = 'idle in transaction' AND query ILIKE 'COPY%wide%'
-                 AND EXISTS (SELECT FROM pg_locks l WHERE l.pid = pg_stat_activity.pid AND l.mode = 'RowExclusiveLock')";
+    // A piece is on its way: it goes with the session that writes it.
+    let piece =
+        "application_name = 'walferry (copy)' AND state = 'active' AND query ILIKE 'COPY%wide%FROM STDIN%'";
     end(&scene.target, piece).await;
     let status = running.wait_for_step("live").await;
     let slot = status.lsn("slot_lsn");

@@ -133,6 +133,8 @@ async fn a_second_reader_gives_way_and_readers_of_something_else_are_refused() {
     let prefix = Kafka::prefix();
     let mut feed = Feed::of(TABLE).via(kafka, &prefix).ways(&[Way::Default]).services().start().await;
     feed.source("INSERT INTO t VALUES (1000, 'x')").await;
+    // The first one has the slot.
+    feed.expect_same_content().await;
     let command = feed.lanes[0].reader_command.clone().unwrap();
     let second = command.spawn();
     let other = |arguments: &[&str]| command.clone().args(arguments);
