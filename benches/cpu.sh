@@ -11,7 +11,7 @@ bench_cpu() {
 }
 
 cpu_workload() { # name
-    local name=$1 before=$only scale_before=$scale round=1 none all rows
+    local name=$1 before=$only scale_before=$scale round=1 none all applied
     only=,walferry, scale=0.04
     say "cpu $name"
     fresh source "$name"
@@ -20,16 +20,16 @@ cpu_workload() { # name
     catchup_prepare "$name"
     cpu_round "$name" 1
     none=$(cpu_total)
-    rows=$(cpu_rows "$name")
+    applied=$(cpu_rows "$name")
     source "benches/workloads/$name/load.sh"
     cpu_round "$name" 2
     all=$(cpu_total)
-    rows=$(($(cpu_rows "$name") - rows - 1))
+    applied=$(($(cpu_rows "$name") - applied - 1))
     if equal "$name" "${name}_walferry"; then
-        note "cpu $name" walferry instructions "$(per_row $((all - none)) $rows)"
-        note "cpu $name" walferry decode "$(per_row "$(cpu_part 'pgoutput::decoder::Decoder.*>?::decode|Decoder>::decode')" $rows)"
-        note "cpu $name" walferry plan "$(per_row "$(cpu_part 'apply::plan::plan')" $rows)"
-        note "cpu $name" walferry encode "$(per_row "$(cpu_part 'encode::(bind_rows|bind_columns|bind_row|copy_tuple|copy_line)')" $rows)"
+        note "cpu $name" walferry instructions "$(per_row $((all - none)) $applied)"
+        note "cpu $name" walferry decode "$(per_row "$(cpu_part 'decoder::Decoder::decode ')" $applied)"
+        note "cpu $name" walferry plan "$(per_row "$(cpu_part 'apply::plan::plan ')" $applied)"
+        note "cpu $name" walferry encode "$(per_row "$(cpu_part 'encode::(bind_rows|bind_columns|bind_row|copy_tuple|copy_line)')" $applied)"
     else
         unequal "cpu $name" walferry
     fi
@@ -49,9 +49,11 @@ cpu_round() { # name, marker
     walferry_pid=$!
     marker_seen "$1_walferry" "$2" >/dev/null
     walferry_stop
-    callgrind_annotate --inclusive=yes --threshold=100 "$work/callgrind" >"$work/annotated"
+    callgrind_annotate --inclusive=yes --threshold=100 "$work/callgrind" >"$work/annotated" 2>/dev/null
 }
 
 cpu_total() { awk '/PROGRAM TOTALS/ { gsub(",", "", $1); print $1 }' "$work/annotated"; }
-# Instructions below the functions whose names match.
-cpu_part() { awk -v name="$1" '$0 ~ name && $0 ~ /%\)/ { gsub(",", "", $1); sum += $1 } END { printf "%d", sum }' "$work/annotated"; }
+# Instructions below the functions whose names match; each stands there once for every file that code was inlined from.
+cpu_part() {
+    awk -v name="$1" '$0 ~ name && / \[/ { gsub(",", "", $1); if ($1 > most) most = $1 } END { printf "%d", most }' "$work/annotated"
+}
