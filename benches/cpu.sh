@@ -29,7 +29,7 @@ cpu_workload() { # name
         note "cpu $name" walferry instructions "$(per_row $((all - none)) $applied)"
         note "cpu $name" walferry decode "$(per_row "$(cpu_part 'decoder::Decoder::decode ')" $applied)"
         note "cpu $name" walferry plan "$(per_row "$(cpu_part 'apply::plan::plan ')" $applied)"
-        note "cpu $name" walferry encode "$(per_row "$(cpu_part 'encode::(bind_rows|bind_columns|bind_row|copy_tuple|copy_line)')" $applied)"
+        note "cpu $name" walferry encode "$(per_row "$(cpu_part 'execute::Pipeline::send(_step)?::|encode::bind_')" $applied)"
     else
         unequal "cpu $name" walferry
     fi
@@ -55,5 +55,5 @@ cpu_round() { # name, marker
 cpu_total() { awk '/PROGRAM TOTALS/ { gsub(",", "", $1); print $1 }' "$work/annotated"; }
 # Instructions below the functions whose names match; each stands there once for every file that code was inlined from.
 cpu_part() {
-    awk -v name="$1" '$0 ~ name && / \[/ { gsub(",", "", $1); if ($1 > most) most = $1 } END { printf "%d", most }' "$work/annotated"
+    awk -v name="$1" '$0 ~ name && / \[/ { gsub(",", "", $1); if ($1 + 0 > most) most = $1 + 0 } END { printf "%d", most }' "$work/annotated"
 }
