@@ -9,6 +9,7 @@ use rdkafka::message::{Headers, Message};
 use rdkafka::topic_partition_list::Offset;
 
 use crate::announcement::Announcement;
+use crate::aside::Aside;
 use crate::failure::classify;
 use crate::options::{Options, Quiet, REQUEST, made};
 use crate::reach::reach;
@@ -98,6 +99,7 @@ impl Tail {
 
 fn read(options: &Options) -> Result<Tail> {
     let consumer: BaseConsumer<Quiet> = made(options.consumer(1).create_with_context(Quiet))?;
+    let consumer = Aside::new(consumer);
     let topics = Topics::new(&options.prefix);
     let mut tail = Tail::default();
     for (topic, wanted) in [(&topics.transaction, header::END), (&topics.heartbeat, header::POSITION)] {
