@@ -209,9 +209,12 @@ async fn row_52_truncate_of_one_of_many_with_cascade_and_identity() {
         .await;
     let mut live = Live::new(&scene).await;
     live.source("TRUNCATE t").await;
+    live.target("SELECT setval('parent_id_seq', 500)").await;
     live.source("INSERT INTO t VALUES (1, 1, 'again'); TRUNCATE parent RESTART IDENTITY CASCADE; INSERT INTO parent DEFAULT VALUES").await;
     live.source("TRUNCATE parent, child, t; INSERT INTO t VALUES (2, 2, 'last')").await;
     live.equal().await;
+    let restarted: i64 = scene.target.value(DB, "SELECT last_value FROM parent_id_seq").await;
+    assert_eq!(restarted, 1);
 }
 
 #[tokio::test]

@@ -206,7 +206,8 @@ impl Rig {
     }
 }
 
-/// Its predecessor's sessions were not gone yet, or its own were taken for one.
+/// Its predecessor's sessions were not gone yet; or it lost a connection before there was a run, and nothing to go on with.
 fn gave_way(said: &str) -> bool {
-    said.contains("OWNED_BY")
+    let began = ["step slot", "step copy", "step catchup"].iter().any(|step| said.contains(step));
+    said.contains("OWNED_BY") || said.contains("[CONNECTION]") && !began
 }

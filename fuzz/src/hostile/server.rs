@@ -57,7 +57,7 @@ fn message(tag: u8, body: &[u8]) -> Vec<u8> {
     [&[tag][..], &(body.len() as u32 + 4).to_be_bytes(), body].concat()
 }
 
-/// A start-up as it should be.
+/// A start-up as it should be, and the answer to the settings that follow it.
 fn welcome() -> Vec<u8> {
     [
         message(b'R', &0_u32.to_be_bytes()),
@@ -65,6 +65,8 @@ fn welcome() -> Vec<u8> {
         message(b'S', b"server_encoding\0UTF8\0"),
         message(b'S', b"integer_datetimes\0on\0"),
         message(b'K', b"12345678"),
+        message(b'Z', b"I"),
+        message(b'C', b"SET\0"),
         message(b'Z', b"I"),
     ]
     .concat()
