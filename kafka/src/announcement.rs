@@ -21,6 +21,8 @@ pub struct Announcement {
     pub publications: Vec<String>,
     /// What a reader has written before its stream.
     pub snapshot: Option<Written>,
+    /// Made by a reader itself, for whoever reads the topics: no target is fed.
+    pub feed: bool,
 }
 
 /// The rows of a snapshot among the events.
@@ -35,7 +37,7 @@ pub enum Written {
 impl Announcement {
     #[must_use]
     pub fn new(slot: impl Into<String>, publications: Vec<String>) -> Announcement {
-        Announcement { slot: slot.into(), publications, snapshot: None }
+        Announcement { slot: slot.into(), publications, snapshot: None, feed: false }
     }
 
     /// Do both name the same slot and publications?
@@ -55,6 +57,7 @@ impl Announcement {
             Written::At(lsn) => lsn.to_string(),
         });
         headers.extend(snapshot.map(|text| (header::SNAPSHOT.to_owned(), text.into_bytes())));
+        headers.extend(self.feed.then(|| (header::FEED.to_owned(), b"true".to_vec())));
         headers
     }
 
@@ -63,7 +66,8 @@ impl Announcement {
         let snapshot = text(header::SNAPSHOT).and_then(|text| {
             if text == BEGUN { Some(Written::Begun) } else { text.parse().ok().map(Written::At) }
         });
-        Some(Announcement { slot: text(header::SLOT)?, publications, snapshot })
+        let feed = text(header::FEED).is_some();
+        Some(Announcement { slot: text(header::SLOT)?, publications, snapshot, feed })
     }
 
     /// Sends it; returns when the brokers have it. `position`: where the target stands. The topic has to be there.

@@ -149,31 +149,51 @@ impl Ledger {
         }
     }
 
-    /// The transaction's COMMIT has come. `idle`: it had no events, and `end` is a heartbeat.
+    /// The transaction's COMMIT has come. `idle`: it had no events of tables, and `end` is a heartbeat.
     pub fn close(&mut self, number: usize, end_lsn: Lsn, end: Waiting, idle: bool) {
-        // A later idle position says all that an earlier one would.
-        let supersedes = idle && number > self.first && number > self.marking && {
-            let before = number - 1 - self.first;
-            self.entries.get(before).is_some_and(|entry| entry.idle)
-        };
         self.bytes += end.bytes();
-        if supersedes
-            && self.entries.len() == number - self.first + 1
-            && let Some(last) = self.entries.pop_back()
-        {
-            debug_assert!(last.outstanding == 0);
-            if let Some(before) = self.entries.back_mut() {
-                let earlier = before.end.replace(end);
-                before.end_lsn = Some(end_lsn);
-                self.bytes -= earlier.map_or(0, |end| end.bytes());
+        if idle && number > self.first && number > self.marking {
+            match self.supersede(number, end_lsn, end) {
+                Ok(()) => return,
+                Err(kept) => return self.closed(number, end_lsn, kept, idle),
             }
-            return;
         }
+        self.closed(number, end_lsn, end, idle);
+    }
+
+    fn closed(&mut self, number: usize, end_lsn: Lsn, end: Waiting, idle: bool) {
         if let Some(entry) = self.entry(number) {
             entry.end_lsn = Some(end_lsn);
             entry.end = Some(end);
             entry.idle = idle;
         }
+    }
+
+    /// A later idle position says all that the one right before it would, unless that was sent. Gives the heartbeat back where the entry
+    /// itself has to say it: messages of its own are on their way.
+    fn supersede(&mut self, number: usize, end_lsn: Lsn, end: Waiting) -> std::result::Result<(), Waiting> {
+        let (at, last) = (number - self.first, self.entries.len() - 1);
+        if !self.entries[at - 1].idle {
+            return Err(end);
+        }
+        let merged = at == last && self.entries[at].outstanding == 0;
+        if merged {
+            self.entries.pop_back();
+        }
+        let before = &mut self.entries[at - 1];
+        let (earlier, kept) = if merged {
+            before.end_lsn = Some(end_lsn);
+            (before.end.replace(end), Ok(()))
+        } else {
+            // It counts with the position behind it.
+            before.end_lsn = None;
+            before.idle = false;
+            before.bare = true;
+            before.acknowledged = before.outstanding == 0;
+            (before.end.take(), Err(end))
+        };
+        self.bytes -= earlier.map_or(0, |end| end.bytes());
+        kept
     }
 
     /// The transaction's COMMIT has come and no marker follows it.
@@ -188,18 +208,24 @@ impl Ledger {
 
     /// The next marker that may be sent now.
     pub fn next_marker(&mut self) -> Option<(Part, Waiting)> {
-        self.marking = self.marking.max(self.first);
-        let number = self.marking;
-        let entry = self.entries.get_mut(number - self.first)?;
-        if let Some(begin) = entry.begin.take() {
-            return Some((Part::Begin(number), begin));
+        loop {
+            self.marking = self.marking.max(self.first);
+            let number = self.marking;
+            let entry = self.entries.get_mut(number - self.first)?;
+            if let Some(begin) = entry.begin.take() {
+                return Some((Part::Begin(number), begin));
+            }
+            if entry.outstanding > 0 {
+                return None;
+            }
+            if entry.bare {
+                self.marking += 1;
+                continue;
+            }
+            let end = entry.end.take()?;
+            self.marking += 1;
+            return Some((Part::End(number), end));
         }
-        if entry.outstanding > 0 {
-            return None;
-        }
-        let end = entry.end.take()?;
-        self.marking += 1;
-        Some((Part::End(number), end))
     }
 
     /// Kafka has it. True: somebody may have waited for this.
@@ -229,7 +255,7 @@ impl Ledger {
     fn settle(&mut self) {
         let mut reached = None;
         while self.entries.front().is_some_and(|entry| entry.acknowledged) {
-            reached = self.entries.pop_front().and_then(|entry| entry.end_lsn);
+            reached = self.entries.pop_front().and_then(|entry| entry.end_lsn).or(reached);
             self.first += 1;
         }
         if let (Some(lsn), Some(durable)) = (reached, &self.durable) {
@@ -336,6 +362,30 @@ mod tests {
         ledger.acknowledged(Part::Event(one), 300);
         assert_eq!(durable.borrow().flushed, Lsn::new(30));
         assert!(ledger.is_empty());
+    }
+
+    #[test]
+    fn a_heartbeat_waits_for_messages_of_its_own_and_gives_way_to_a_later_one() {
+        let (mut ledger, durable) = ledger();
+        // Transactions of outbox events alone: each has a message, and no BEGIN.
+        let numbers = [10, 20, 30].map(|end| {
+            let number = ledger.open();
+            ledger.sent(number, 300);
+            ledger.close(number, Lsn::new(end), message("heartbeat"), true);
+            number
+        });
+        assert!(sent(&mut ledger).is_empty());
+        ledger.acknowledged(Part::Event(numbers[0]), 300);
+        ledger.acknowledged(Part::Event(numbers[2]), 300);
+        assert!(sent(&mut ledger).is_empty(), "the second one's message is not there");
+        assert_eq!(durable.borrow().flushed, Lsn::ZERO, "no position counts that the topics don't have");
+        ledger.acknowledged(Part::Event(numbers[1]), 300);
+        assert_eq!(sent(&mut ledger), [(Part::End(numbers[2]), "heartbeat".to_owned())]);
+        assert_eq!(durable.borrow().flushed, Lsn::ZERO);
+        ledger.acknowledged(Part::End(numbers[2]), 0);
+        assert_eq!(durable.borrow().flushed, Lsn::new(30));
+        assert!(ledger.is_empty());
+        assert_eq!(ledger.bytes(), message("heartbeat").bytes());
     }
 
     #[test]

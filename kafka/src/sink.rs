@@ -1,15 +1,20 @@
 //! The reader's half: events in, messages out, END when all of a transaction's are there.
+//!
+//! With outbox events beside the tables ([`Beside`]) a transaction's messages are of both kinds, and END (or, without a change of a table,
+//! the heartbeat in its place) follows when Kafka has all of them: what the topics say was read is where both go on.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use pg::{Lsn, QualifiedName, Result};
 use pipeline::envelope::{Encoder, Message, Topics};
-use pipeline::{Change, ChangeSink, Chunk, Durable, Event, Relation};
+use pipeline::{Change, ChangeSink, Chunk, Durable, Event, PgTimestamp, Relation};
 use tokio::sync::watch;
 
 use crate::announcement::{Announcement, now};
 use crate::ledger::Waiting;
 use crate::options::Options;
+use crate::outbox::{Beside, Dispatch, Open, of_tables, producer_config};
 use crate::producer::{Handle, Producer};
 use crate::topics::Admin;
 
@@ -33,11 +38,24 @@ pub struct KafkaSink {
     last: Lsn,
     /// Headers of every heartbeat: where the events come from.
     origin: Vec<(String, Vec<u8>)>,
+    outbox: Option<Outbox>,
+    /// What the topics, or the target, have of the tables.
+    from: Lsn,
+    /// The open transaction is before that: only its outbox events are missing.
+    before: bool,
+    /// It was said what is streamed from here on.
+    opened: bool,
+}
+
+struct Outbox {
+    dispatch: Dispatch,
+    rows: bool,
 }
 
 impl KafkaSink {
     /// `start`: what the topics hold already. `partitions`: of the topics that [`Admin::ensure`] has made. The epoch that `encoder`
-    /// writes has to be larger than any that the topics have seen.
+    /// writes has to be larger than any that the topics have seen. `outbox`: events beside them; the stream then begins where the one of the two
+    /// begins that has less.
     pub fn start(
         options: &Options,
         encoder: Encoder,
@@ -45,8 +63,17 @@ impl KafkaSink {
         partitions: HashMap<String, usize>,
         announcement: &Announcement,
         start: Lsn,
+        outbox: Option<Beside>,
     ) -> Result<(KafkaSink, Producer)> {
-        let (producer, durable) = Producer::start(options, Durable { applied: start, flushed: start })?;
+        let there = outbox.as_ref().map_or(start, |outbox| outbox.from.min(start));
+        let config =
+            outbox.as_ref().map_or_else(|| options.producer(), |outbox| producer_config(&outbox.options));
+        let began = Durable { applied: there, flushed: there };
+        let (producer, durable) = Producer::start_with(&config, options.message_bytes, began)?;
+        let outbox = match outbox {
+            Some(Beside { options, rows, .. }) => Some(Outbox { dispatch: Dispatch::new(options)?, rows }),
+            None => None,
+        };
         let mut sink = KafkaSink {
             producer: producer.handle()?,
             topics: encoder.topics().clone(),
@@ -59,11 +86,34 @@ impl KafkaSink {
             entry: None,
             last: start,
             origin: announcement.headers(),
+            outbox,
+            from: start,
+            before: false,
+            opened: false,
         };
-        // Says what is streamed from here on.
-        sink.encoder.set_now(now());
-        sink.idle(start, None);
+        if there == start {
+            sink.open();
+        }
         Ok((sink, producer))
+    }
+
+    /// Says, once, what is streamed from here on, and that everything before is there.
+    fn open(&mut self) {
+        if !std::mem::replace(&mut self.opened, true) {
+            self.encoder.set_now(now());
+            self.idle(self.from, None);
+        }
+    }
+
+    fn begin(&mut self, commit_lsn: Lsn, committed_at: PgTimestamp, xid: u32) {
+        if let Some(outbox) = &mut self.outbox {
+            outbox.dispatch.begin(commit_lsn, committed_at);
+        }
+        self.before = commit_lsn < self.from;
+        if !self.before {
+            self.open();
+            self.encoder.begin(commit_lsn, committed_at, xid);
+        }
     }
 
     /// The table of an event needs a topic: one may have joined since.
@@ -80,6 +130,18 @@ impl KafkaSink {
     }
 
     async fn change(&mut self, change: &Change) -> Result<()> {
+        let mut change = Cow::Borrowed(change);
+        if let Some(Outbox { dispatch, rows }) = &mut self.outbox {
+            let open = Open { producer: &self.producer, entry: &mut self.entry };
+            dispatch.change(&change, open).await?;
+            let Cow::Borrowed(whole) = change else { return Ok(()) };
+            let Some(left) = of_tables(dispatch, *rows, whole) else { return Ok(()) };
+            change = left;
+        }
+        if self.before { Ok(()) } else { self.of_table(&change).await }
+    }
+
+    async fn of_table(&mut self, change: &Change) -> Result<()> {
         match change {
             Change::Insert { relation, .. }
             | Change::Update { relation, .. }
@@ -114,7 +176,22 @@ impl KafkaSink {
         result
     }
 
+    async fn message(&mut self, transactional: bool, prefix: &str, content: &[u8]) -> Result<()> {
+        let Some(outbox) = &mut self.outbox else {
+            // Nobody has asked the source for any.
+            return Ok(());
+        };
+        let open = Open { producer: &self.producer, entry: &mut self.entry };
+        outbox.dispatch.message(transactional, prefix, content, open).await
+    }
+
     fn commit(&mut self, end_lsn: Lsn) {
+        if let Some(outbox) = &self.outbox {
+            outbox.dispatch.committed();
+        }
+        if std::mem::take(&mut self.before) {
+            return self.counts(end_lsn);
+        }
         let mut end = None;
         let had_events = self.encoder.commit(end_lsn, &mut |message| end = Some(Waiting::of(&message)));
         match (end, self.entry.take()) {
@@ -126,6 +203,13 @@ impl KafkaSink {
             // An empty transaction is a position like any other.
             (_, entry) => self.idle(end_lsn, entry),
         }
+    }
+
+    /// A position of which the topics know already: it counts when the events of its transaction are there.
+    fn counts(&mut self, lsn: Lsn) {
+        let mut ledger = self.producer.shared.ledger();
+        let entry = self.entry.take().unwrap_or_else(|| ledger.open());
+        ledger.finish(entry, lsn);
     }
 
     fn idle(&mut self, lsn: Lsn, entry: Option<usize>) {
@@ -150,13 +234,18 @@ impl ChangeSink for KafkaSink {
             self.producer.room(self.capacity).await?;
             match event {
                 Event::Begin { commit_lsn, committed_at, xid } => {
-                    self.encoder.begin(*commit_lsn, *committed_at, *xid);
+                    self.begin(*commit_lsn, *committed_at, *xid);
                 }
                 Event::Change(change) => self.change(change).await?,
                 Event::Commit { end_lsn, .. } => self.commit(*end_lsn),
-                Event::Idle { lsn } => self.idle(*lsn, None),
-                // Nobody asks the source for any.
-                Event::Message { .. } => {}
+                Event::Idle { lsn } if *lsn < self.from => self.counts(*lsn),
+                Event::Idle { lsn } => {
+                    self.open();
+                    self.idle(*lsn, None);
+                }
+                Event::Message { transactional, prefix, content, .. } => {
+                    self.message(*transactional, prefix, content).await?;
+                }
             }
         }
         Ok(())

@@ -50,6 +50,12 @@ impl Tail {
         self.end.max(self.idle).max(self.announced)
     }
 
+    /// A reader has brought everything up to here into the topics.
+    #[must_use]
+    pub fn read_to(&self) -> Option<Lsn> {
+        self.end.max(self.idle)
+    }
+
     /// Slot and publications to stream: as told last or, where that has aged out of the topic, as streamed.
     #[must_use]
     pub fn origin(&self) -> Option<Announcement> {

@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
 use crate::http::Health;
+use crate::outbox::shared::Shared;
 use crate::run::context::on_source;
 use crate::run::retry::Backoff;
 
@@ -48,6 +49,8 @@ pub struct Reading {
     pub snapshot: bool,
     /// Publication and slot are made where there is no run yet.
     pub create_slot: bool,
+    /// Outbox events are routed in the same stream.
+    pub outbox: Option<Shared>,
 }
 
 impl Reading {
@@ -61,6 +64,7 @@ impl Reading {
             health: Health::default(),
             snapshot: false,
             create_slot: false,
+            outbox: None,
         })
     }
 
@@ -115,7 +119,7 @@ async fn attempt(reading: &Reading, state: &mut State) -> Result<()> {
     reading.health.step("waiting");
     let Some(found) = Found::wait(reading, state).await? else { return Ok(()) };
     let slot = found.announcement.slot.clone();
-    match stream::run(reading, found, state).await {
+    match Box::pin(stream::run(reading, found, state)).await {
         Err(error) if error.is(pg::sqlstate::OBJECT_IN_USE) => {
             Err(state.rival.judge(reading, &slot, error).await)
         }

@@ -61,7 +61,8 @@ pub async fn make(reading: &Reading, options: &kafka::Options, admin: &Admin) ->
     let at: Lsn = made.consistent_point;
     let run_id = format!("{}@{at}/{}", reading.name, topics::values(&reading.settings));
     let envelope = topics::envelope_of(&reading.settings, &identity.database, &identity.system_id, &run_id);
-    Announcement::new(slot, publications).send(options, Encoder::new(envelope), at).await?;
+    let announcement = Announcement { feed: true, ..Announcement::new(slot, publications) };
+    announcement.send(options, Encoder::new(envelope), at).await?;
     Ok(made)
 }
 

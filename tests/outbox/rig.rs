@@ -64,6 +64,12 @@ impl Rig {
         self.walferry.command("outbox").args(what).args(&arguments)
     }
 
+    /// Another command with the rig's arguments.
+    pub fn run_command(&self, command: &str) -> Walferry {
+        let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
+        self.walferry.command(command).args(&arguments)
+    }
+
     /// Starts the run and waits until it streams.
     pub async fn start(mut self) -> Rig {
         self.restart().await;
