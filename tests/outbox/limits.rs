@@ -1,6 +1,8 @@
 //! What stands in the way of a run: too much retained WAL, a slot that is gone or another process's, rights that are missing.
 
-use super::rig::{DEBEZIUM, PATIENCE, Rig};
+use super::rig::{DEBEZIUM, PATIENCE, Rig, text};
+use crate::support::kafka::Secured;
+use crate::support::kafka::secured::PASSWORD;
 
 const INSERT: &str =
     "INSERT INTO outbox (aggregatetype, aggregateid, type, payload) VALUES ('Order', '1', 't', '{}')";
@@ -92,5 +94,54 @@ async fn a_slot_of_another_database_or_another_plugin_is_refused_and_left() {
         rig.sql(&format!("DROP PUBLICATION {slot}")).await;
     }
     rig.restart().await;
+    rig.end().await;
+}
+
+/// Row 46: rights on one topic are missing. It looks like a fault of that topic's events, and somebody can cure it.
+#[tokio::test(flavor = "multi_thread")]
+async fn row_46_rights_that_are_missing_on_one_topic_stop_the_stream_until_they_are_granted() {
+    let secured = Secured::shared().await;
+    let mut rig = Rig::through(&secured.kafka, &secured.sasl(), DEBEZIUM)
+        .await
+        .set("kafka.security_protocol=SASL_PLAINTEXT")
+        .set("kafka.sasl_mechanism=PLAIN")
+        .set("kafka.sasl_username=walferry")
+        .set("outbox.create_topics=off");
+    for topic in ["Allowed", "Denied", "dlq"] {
+        let topic = rig.topic(topic);
+        let new = rdkafka::admin::NewTopic::new(&topic, 1, rdkafka::admin::TopicReplication::Fixed(1));
+        rig.kafka.admin().create_topics([&new], &rdkafka::admin::AdminOptions::new()).await.unwrap();
+    }
+    // A dead letter could be written: if there is none, it is not for want of rights.
+    for topic in ["Allowed", "dlq"] {
+        secured.grant(&rig.topic(topic), &["Write", "Describe", "DescribeConfigs"]);
+    }
+    secured.grant(&rig.topic("Denied"), &["Describe", "DescribeConfigs"]);
+    rig.restart_with(&[("WALFERRY_KAFKA_SASL_PASSWORD", PASSWORD)]).await;
+    let insert = |kind: &str, key: u32| {
+        format!(
+            "INSERT INTO outbox (aggregatetype, aggregateid, type, payload) VALUES ('{kind}', '{key}', 't', '{{}}')"
+        )
+    };
+    rig.sql(&insert("Allowed", 1)).await;
+    rig.records("Allowed", 1).await;
+    rig.delivered().await;
+    let slot = rig.walferry.run_name().to_owned();
+    let confirmed =
+        format!("SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = '{slot}'");
+    let before: String = rig.source.value(&rig.database, &confirmed).await;
+    rig.sql(&insert("Denied", 2)).await;
+    rig.sql(&insert("Allowed", 3)).await;
+    let running = rig.running.as_mut().unwrap();
+    running.wait_for_stderr("KAFKA_DENIED").await;
+    assert!(running.stderr().contains(&format!("{}.Denied", rig.prefix)), "{}", running.stderr());
+    assert_eq!(rig.source.value::<String>(&rig.database, &confirmed).await, before, "the slot waits");
+    secured.grant(&rig.topic("Denied"), &["Write"]);
+    rig.records("Denied", 1).await;
+    rig.delivered().await;
+    let keys: Vec<String> =
+        rig.records("Allowed", 2).await.iter().map(|record| text(&record.key).to_owned()).collect();
+    assert_eq!((keys.first().unwrap().as_str(), keys.last().unwrap().as_str()), ("1", "3"));
+    assert!(rig.kafka.records(&rig.topic("dlq")).is_empty(), "nothing was wrong with the event");
     rig.end().await;
 }

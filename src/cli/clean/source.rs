@@ -9,6 +9,7 @@ use writer::control::{Run, Step};
 
 use super::CleanArgs;
 use crate::config::Settings;
+use crate::outbox::record;
 
 /// How long a walsender that was told to end may take.
 const DYING: Duration = Duration::from_secs(10);
@@ -39,6 +40,10 @@ pub async fn clean(
     if let Some(run) = run {
         publications(&admin, run, done).await?;
         identities(&admin, run, done).await?;
+        if record::read(&admin, &run.slot).await?.is_some_and(|record| record.shared) {
+            record::remove(&admin, &run.slot).await?;
+            done.push("source: the record of the outbox events that the slot brought removed".to_owned());
+        }
     }
     if args.lift_fence {
         if fence::lift(&admin).await? {

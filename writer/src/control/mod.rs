@@ -24,7 +24,7 @@ mod skip;
 mod step;
 mod table;
 
-pub use ddl::{ensure, exists, remove_if_unused};
+pub use ddl::{Removed, ensure, exists, remove_if_unused};
 pub use lock::{Holder, holder, try_lock};
 pub use progress::{Carrier, Counters, FENCED, Progress, fenced};
 pub use request::{Request, RequestKind, RequestState};
