@@ -28,6 +28,7 @@ async fn c4_a_feed_brings_every_event_and_every_row_once_whatever_is_killed() {
         scene.kill().await;
         scene.run(Some((POINTS[round % 3], &format!("{}*off->panic", 2 + round % 11))));
         scene.load(12).await;
+        scene.running.take().unwrap().wait_exit().await;
         if round % 3 == 1 {
             scene.kafka.kill9();
             scene.load(6).await;
@@ -58,6 +59,7 @@ async fn c4_a_replica_is_exact_and_no_event_is_lost_also_when_tables_are_copied_
         scene.kill().await;
         scene.run(Some((POINTS[round % 3], &format!("{}*off->panic", 2 + round % 11))));
         scene.load(12).await;
+        scene.running.take().unwrap().wait_exit().await;
         if round % 3 == 1 {
             scene.kafka.kill9();
             scene.load(6).await;
