@@ -86,9 +86,10 @@ impl Rig {
             slot: "?".to_owned(),
             marker: "?".to_owned(),
         };
+        // What is committed and not flushed stays so for a while, for a crash to take it.
         let (source, target) = tokio::join!(
             Postgres::builder(from).database(DB).start(),
-            Postgres::builder(to).database(DB).start()
+            Postgres::builder(to).database(DB).setting("wal_writer_delay", "10000").start()
         );
         bank::create(&source, DB, 100).await;
         source.sql(DB, shapes::PRELUDE).await;
