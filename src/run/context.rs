@@ -30,6 +30,8 @@ pub struct Context {
     pub pinned: Vec<String>,
     /// Patterns of tables that this start copies again.
     pub resync: Vec<String>,
+    /// The run has been told of them: once, whatever happens to it afterwards.
+    pub resync_marked: AtomicBool,
     pub name: String,
     pub source: Params,
     pub target: Params,
@@ -62,6 +64,7 @@ impl Context {
             share: false,
             pinned: Vec::new(),
             resync: Vec::new(),
+            resync_marked: AtomicBool::new(false),
             reporter,
             cancel,
             health: Health::default(),
@@ -84,6 +87,7 @@ impl Context {
             share: false,
             pinned: Vec::new(),
             resync: Vec::new(),
+            resync_marked: AtomicBool::new(false),
             reporter,
             cancel,
             health: Health::default(),

@@ -41,6 +41,8 @@ pub use once::copy;
 pub use owner::{Former, Owner};
 pub use publication::selection;
 
+use std::sync::atomic::Ordering;
+
 use pg::{Error, Result};
 use writer::control::{CutoverState, Run, StatusError, Step};
 
@@ -64,11 +66,9 @@ pub async fn run(context: &Context) -> Result<Outcome> {
     let mut owner: Option<Owner> = None;
     let mut former = None;
     let mut backoff = Backoff::new(context.settings.retry.connection_max, context.settings.retry.blocked_max);
-    let (mut started, mut marked) = (false, false);
+    let mut started = false;
     loop {
-        let result =
-            Box::pin(attempt(context, &mut owner, &mut former, &mut started, &mut marked, &mut backoff))
-                .await;
+        let result = Box::pin(attempt(context, &mut owner, &mut former, &mut started, &mut backoff)).await;
         let error = match result {
             _ if context.cancel.is_cancelled() => return Ok(Outcome::Interrupted),
             Ok(outcome) => return Ok(outcome),
@@ -92,7 +92,6 @@ async fn attempt(
     slot: &mut Option<Owner>,
     former: &mut Option<Former>,
     started: &mut bool,
-    marked: &mut bool,
     backoff: &mut Backoff,
 ) -> Result<Outcome> {
     if slot.as_ref().is_none_or(|owner| owner.is_closed()) {
@@ -115,10 +114,9 @@ async fn attempt(
         };
         *started = true;
         checked = true;
-        if !*marked {
-            // Once, whatever happens to the run afterwards.
+        if !context.resync_marked.load(Ordering::Relaxed) {
             resync::mark(context, owner, &run).await?;
-            *marked = true;
+            context.resync_marked.store(true, Ordering::Relaxed);
         }
         if context.half == Half::Writer && run.step > Step::Slot && announcing.is_none() {
             announcing = Some(announce::Announcing::begin(context, owner, &run).await?);
