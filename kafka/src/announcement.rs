@@ -21,6 +21,8 @@ pub struct Announcement {
     pub publications: Vec<String>,
     /// What a reader has written before its stream.
     pub snapshot: Option<Written>,
+    /// The source's timeline, as far as it is known.
+    pub timeline: Option<u32>,
 }
 
 /// The rows of a snapshot among the events.
@@ -35,7 +37,7 @@ pub enum Written {
 impl Announcement {
     #[must_use]
     pub fn new(slot: impl Into<String>, publications: Vec<String>) -> Announcement {
-        Announcement { slot: slot.into(), publications, snapshot: None }
+        Announcement { slot: slot.into(), publications, snapshot: None, timeline: None }
     }
 
     /// Do both name the same slot and publications?
@@ -55,6 +57,8 @@ impl Announcement {
             Written::At(lsn) => lsn.to_string(),
         });
         headers.extend(snapshot.map(|text| (header::SNAPSHOT.to_owned(), text.into_bytes())));
+        let timeline = self.timeline.map(|timeline| timeline.to_string().into_bytes());
+        headers.extend(timeline.map(|text| (header::TIMELINE.to_owned(), text)));
         headers
     }
 
@@ -63,7 +67,8 @@ impl Announcement {
         let snapshot = text(header::SNAPSHOT).and_then(|text| {
             if text == BEGUN { Some(Written::Begun) } else { text.parse().ok().map(Written::At) }
         });
-        Some(Announcement { slot: text(header::SLOT)?, publications, snapshot })
+        let timeline = text(header::TIMELINE).and_then(|text| text.parse().ok());
+        Some(Announcement { slot: text(header::SLOT)?, publications, snapshot, timeline })
     }
 
     /// Sends it; returns when the brokers have it. `position`: where the target stands. The topic has to be there.

@@ -149,13 +149,15 @@ impl Ledger {
         }
     }
 
-    /// The transaction's COMMIT has come. `idle`: it had no events, and `end` is a heartbeat.
+    /// The transaction's COMMIT has come. `idle`: `end` is a heartbeat, because it had no events or its END is not wanted.
     pub fn close(&mut self, number: usize, end_lsn: Lsn, end: Waiting, idle: bool) {
         // A later idle position says all that an earlier one would.
         let supersedes = idle && number > self.first && number > self.marking && {
             let before = number - 1 - self.first;
             self.entries.get(before).is_some_and(|entry| entry.idle)
         };
+        // Not what has events of its own on their way.
+        let supersedes = supersedes && self.entry(number).is_some_and(|entry| entry.outstanding == 0);
         self.bytes += end.bytes();
         if supersedes
             && self.entries.len() == number - self.first + 1

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use bytes::Bytes;
 use pg::{Lsn, QualifiedName, Result};
 use pipeline::envelope::{Encoder, Message, Topics};
 use pipeline::{Change, ChangeSink, Chunk, Durable, Event, Relation};
@@ -33,6 +34,20 @@ pub struct KafkaSink {
     last: Lsn,
     /// Headers of every heartbeat: where the events come from.
     origin: Vec<(String, Vec<u8>)>,
+}
+
+/// A logical message of the stream.
+struct Logical<'a> {
+    transactional: bool,
+    lsn: Lsn,
+    prefix: &'a str,
+    content: &'a Bytes,
+}
+
+/// What becomes messages of Kafka's.
+enum Carried<'a> {
+    Change(&'a Change),
+    Message(Logical<'a>),
 }
 
 impl KafkaSink {
@@ -93,9 +108,31 @@ impl KafkaSink {
             }
         }
         let entry = *self.entry.get_or_insert_with(|| self.producer.shared.ledger().open());
+        self.carry(entry, Carried::Change(change)).await
+    }
+
+    /// One outside of a transaction is a position of its own.
+    async fn message(&mut self, message: Logical<'_>) -> Result<()> {
+        let topic = self.topics.message.clone();
+        if !self.partitions.contains_key(&topic) {
+            let made = self.admin.ensure_named(&[(&topic, 1)]).await?;
+            self.partitions.extend(made);
+        }
+        if message.transactional {
+            let entry = *self.entry.get_or_insert_with(|| self.producer.shared.ledger().open());
+            return self.carry(entry, Carried::Message(message)).await;
+        }
+        let (entry, lsn) = (self.producer.shared.ledger().open(), message.lsn);
+        self.carry(entry, Carried::Message(message)).await?;
+        self.idle(lsn, Some(entry));
+        Ok(())
+    }
+
+    /// Hands what the encoder makes of it to the producer.
+    async fn carry(&mut self, entry: usize, carried: Carried<'_>) -> Result<()> {
         let KafkaSink { encoder, producer, topics, partitions, .. } = self;
         let mut result = Ok(());
-        encoder.change(change, &mut |message: Message<'_>| {
+        let mut out = |message: Message<'_>| {
             if result.is_err() {
                 return;
             }
@@ -106,7 +143,13 @@ impl KafkaSink {
             }
             let count = partitions.get(message.topic).copied().unwrap_or(1);
             result = producer.event(entry, &message, count);
-        })?;
+        };
+        match carried {
+            Carried::Change(change) => encoder.change(change, &mut out)?,
+            Carried::Message(Logical { transactional, lsn, prefix, content }) => {
+                encoder.message(transactional, lsn, prefix, content, &mut out)?;
+            }
+        }
         fail::fail_point!("kafka-event-sent");
         if result.is_err() {
             self.producer.settle_before(entry).await;
@@ -123,8 +166,13 @@ impl KafkaSink {
                 self.last = end_lsn;
                 self.producer.mark();
             }
-            // An empty transaction is a position like any other.
-            (_, entry) => self.idle(end_lsn, entry),
+            // An empty transaction is a position like any other; so is one whose END is not wanted.
+            (_, entry) => {
+                if had_events {
+                    self.last = end_lsn;
+                }
+                self.idle(end_lsn, entry);
+            }
         }
     }
 
@@ -155,8 +203,10 @@ impl ChangeSink for KafkaSink {
                 Event::Change(change) => self.change(change).await?,
                 Event::Commit { end_lsn, .. } => self.commit(*end_lsn),
                 Event::Idle { lsn } => self.idle(*lsn, None),
-                // Nobody asks the source for any.
-                Event::Message { .. } => {}
+                Event::Message { transactional, lsn, prefix, content } => {
+                    let message = Logical { transactional: *transactional, lsn: *lsn, prefix, content };
+                    self.message(message).await?;
+                }
             }
         }
         Ok(())

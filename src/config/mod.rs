@@ -11,8 +11,10 @@
 mod component;
 mod components;
 mod connection;
+mod expressions;
 mod layers;
 mod nearest;
+mod operations;
 mod reference;
 mod settings;
 #[cfg(test)]
@@ -21,15 +23,17 @@ mod value;
 
 pub use component::{Component, Field};
 pub use components::{
-    ApplySettings, BinaryMode, Converter, CopySettings, CutoverMode, CutoverSettings, CutoverVerify,
-    Databases, DebeziumSettings, DecimalMode, EventRoute, EventTable, From, HstoreMode, HttpSettings,
-    IndexSettings, IntervalMode, InvalidOperation, KafkaSettings, KafkaValues, Keyless, LimitSettings,
-    LogFormat, LogSettings, MissingField, OnLimit, OutboxSettings, PayloadNulls, ProgressMode, ReplicaRole,
-    RetrySettings, RunSettings, SaslMechanism, SchemaSettings, SecurityProtocol, Select, SlotSettings,
-    SynchronousCommit, TimeMode, VerifySettings, Via,
+    ApplySettings, Autocreate, BinaryMode, CaptureSettings, Converter, CopySettings, CutoverMode,
+    CutoverSettings, CutoverVerify, Databases, DebeziumSettings, DecimalMode, EventRoute, EventTable, From,
+    HstoreMode, HttpSettings, IndexSettings, IntervalMode, InvalidOperation, KafkaSettings, KafkaValues,
+    Keyless, LimitSettings, LogFormat, LogSettings, MissingField, OnLimit, OutboxSettings, PayloadNulls,
+    ProgressMode, ReplicaRole, RetrySettings, RunSettings, SaslMechanism, SchemaSettings, SecurityProtocol,
+    Select, SlotSettings, SnapshotMode, SynchronousCommit, TimeMode, VerifySettings, Via,
 };
+pub use expressions::Expressions;
 pub use layers::{Layers, Origin, Reader};
 pub use nearest::nearest;
+pub use operations::Operations;
 pub use reference::reference;
 pub use settings::{Needs, Settings, components, fields};
 pub(crate) use value::words;
