@@ -104,12 +104,12 @@ pub async fn run(reading: &Reading) -> Result<()> {
             return Ok(());
         }
         let Err(error) = result else { continue };
-        let Some(pause) = state.backoff.next(&error, state.started) else { return Err(error) };
-        reading.health.stopped(&error);
-        reading.reporter.blocked(&error);
-        tokio::select! {
-            () = reading.cancel.cancelled() => return Ok(()),
-            () = tokio::time::sleep(pause) => {}
+        if !state
+            .backoff
+            .wait(error, state.started, &reading.health, &reading.reporter, &reading.cancel)
+            .await?
+        {
+            return Ok(());
         }
     }
 }
