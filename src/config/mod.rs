@@ -8,6 +8,7 @@
 //! Unknown keys and wrong values are refused, all at once, with exit code 2. Nothing here prints a password: connection strings show
 //! themselves without one.
 
+mod capture;
 mod component;
 mod components;
 mod connection;
@@ -21,14 +22,15 @@ mod settings;
 mod tests;
 mod value;
 
+pub use capture::{Autocreate, CaptureSettings, SnapshotMode};
 pub use component::{Component, Field};
 pub use components::{
-    ApplySettings, Autocreate, BinaryMode, CaptureSettings, Converter, CopySettings, CutoverMode,
-    CutoverSettings, CutoverVerify, Databases, DebeziumSettings, DecimalMode, EventRoute, EventTable, From,
-    HstoreMode, HttpSettings, IndexSettings, IntervalMode, InvalidOperation, KafkaSettings, KafkaValues,
-    Keyless, LimitSettings, LogFormat, LogSettings, MissingField, OnLimit, OutboxSettings, PayloadNulls,
-    ProgressMode, ReplicaRole, RetrySettings, RunSettings, SaslMechanism, SchemaSettings, SecurityProtocol,
-    Select, SlotSettings, SnapshotMode, SynchronousCommit, TimeMode, VerifySettings, Via,
+    ApplySettings, BinaryMode, Converter, CopySettings, CutoverMode, CutoverSettings, CutoverVerify,
+    Databases, DebeziumSettings, DecimalMode, EventRoute, EventTable, From, HstoreMode, HttpSettings,
+    IndexSettings, IntervalMode, InvalidOperation, KafkaSettings, KafkaValues, Keyless, LimitSettings,
+    LogFormat, LogSettings, MissingField, OnLimit, OutboxSettings, PayloadNulls, ProgressMode, ReplicaRole,
+    RetrySettings, RunSettings, SaslMechanism, SchemaSettings, SecurityProtocol, Select, SlotSettings,
+    SynchronousCommit, TimeMode, VerifySettings, Via,
 };
 pub use expressions::Expressions;
 pub use layers::{Layers, Origin, Reader};
