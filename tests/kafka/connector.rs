@@ -263,3 +263,22 @@ async fn what_would_hurt_the_source_or_lose_something_is_refused_and_leaves_noth
     assert_eq!(slots, 0);
     scratch::remove(&rig.folder);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_come_first_where_the_topics_are_empty_or_at_every_start() {
+    let rig = Rig::new("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1), (2)").await;
+    // Made by hand, for a role that may not.
+    rig.server.sql("app", "CREATE PUBLICATION dbz_publication FOR TABLE t").await;
+    rig.server.sql("app", "SELECT pg_create_logical_replication_slot('dbz', 'pgoutput')").await;
+    let mut rows = Vec::new();
+    for mode in ["initial", "initial", "always", "initial", "no_data"] {
+        let mut running = rig.read(json!({"snapshot.mode": mode})).spawn();
+        rig.server.sql("app", "UPDATE t SET id = id").await;
+        rig.caught_up(&mut running).await;
+        rows.push(rig.events("public.t").iter().filter(|event| event.starts_with("r ")).count());
+        running.sigterm();
+        running.wait_exit().await.expect_code(143);
+    }
+    assert_eq!(rows, [2, 2, 4, 4, 4]);
+    scratch::remove(&rig.folder);
+}
