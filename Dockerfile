@@ -29,6 +29,23 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     && install -D -m 755 compose/image/healthy /out/usr/local/bin/healthy \
     && install -D -m 644 /etc/ssl/certs/ca-certificates.crt /out/etc/ssl/certs/ca-certificates.crt
 
+# The services of the demo (compose/compose.yml), which are no part of walferry: docker build --target orders .
+FROM build AS build-orders
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/src/target \
+    cargo build --locked --profile "$PROFILE" --example orders \
+    && folder=$([ "$PROFILE" = dev ] && echo debug || echo "$PROFILE") \
+    && install -D "target/$folder/examples/orders" /services/usr/local/bin/orders \
+    && strip --strip-debug /services/usr/local/bin/orders
+
+FROM docker.io/library/debian:${DEBIAN}-slim AS orders
+COPY --from=build-orders /services /
+RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin walferry
+USER 10001:10001
+WORKDIR /tmp
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["orders"]
+
 # The newest pg_dump reads every source from 10 on. Taken out of the server's image with the libraries that it names.
 FROM docker.io/library/postgres:${POSTGRES}-${DEBIAN} AS client
 COPY compose/image/with-libraries /usr/local/bin/

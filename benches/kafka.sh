@@ -43,6 +43,7 @@ PROPERTIES
     java -Xmx1g -cp "$WALFERRY_KAFKA/libs/*" kafka.Kafka "$work/kafka/server.properties" >"$work/kafka.log" 2>&1 &
     broker_pid=$!
     answers "$broker_port" "$broker_pid" kafka.log
+    kafka_warm
     if [ -z "${WALFERRY_DEBEZIUM:-}" ] && wants debezium; then
         say 'Debezium is not here (scripts/setup --debezium): measured without it'
         only=,direct,walferry,
@@ -50,6 +51,17 @@ PROPERTIES
     ! wants debezium || connect_up
 }
 
+# A broker in use has compiled its code; one that has just started spends a core on that for its first half minute.
+kafka_warm() {
+    local round lines=200000
+    java -cp "$WALFERRY_KAFKA/libs/*" org.apache.kafka.tools.TopicCommand --bootstrap-server "127.0.0.1:$broker_port" --create --topic warm --partitions 4 >/dev/null
+    seq -f '%09.0f a line of text about as long as a small event is, give or take, in JSON with its names' $lines >"$work/warm"
+    for round in 1 2 3; do
+        kcat -q -P -b "127.0.0.1:$broker_port" -t warm -X linger.ms=2 -l "$work/warm"
+        kcat -q -C -b "127.0.0.1:$broker_port" -t warm -o beginning -c $((lines * round)) >/dev/null
+    done
+    java -cp "$WALFERRY_KAFKA/libs/*" org.apache.kafka.tools.TopicCommand --bootstrap-server "127.0.0.1:$broker_port" --delete --topic warm >/dev/null
+}
 connect_up() {
     rest_port=$(free_port)
     cat >"$work/worker.properties" <<PROPERTIES

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # Proves that the databases of scripts/start-all.sh are equal: every table by checksum at one LSN while the stream goes on,
-# then the rows of both sides, then a row inserted into the source and seen on the target.
+# then the rows of both sides, then a row inserted into the source and seen on the target. Then orders are placed, by rows of an outbox
+# and by logical messages, and each has to be reserved once.
 #
-# Exit codes are those of walferry verify: 0 equal, 1 different (or the row did not arrive), 3 could not verify.
+# Exit codes are those of walferry verify: 0 equal, 1 different (or something did not arrive), 3 could not verify.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source compose/engine.sh
 case ${1:-} in
     '') ;;
-    -h | --help) sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 0 ;;
     *) echo "verify.sh: unknown option $1 (see scripts/verify.sh --help)" >&2; exit 2 ;;
 esac
 find_engine
@@ -35,3 +36,20 @@ read -r -u $watch arrived || fail 'the row did not arrive within 60 s' "$engine 
 exec {watch}<&-
 printf '   %s\n' "$(sql target "SELECT service_tag || ', ' || model || ', ' || health_status FROM devices WHERE service_tag = '$tag'")"
 printf '   seen on the target %s ms after its INSERT\n' $((arrived - sent))
+
+echo '4. Orders'
+for way in table message; do
+    $engine exec "$(container inventory)" orders place 'postgresql://orders@source/orders?sslmode=disable' chair 50 $way | sed "s/^/   /; s/$/ ($way)/"
+done
+count() { # service, database, statement
+    $engine exec "$(container "$1")" psql -XAtq -v ON_ERROR_STOP=1 -U postgres -d "$2" -c "$3"
+}
+placed=$(count source orders 'SELECT count(*) FROM orders')
+deadline=$((SECONDS + 60))
+until reserved=$(count target stock 'SELECT count(DISTINCT order_id) FROM reservations') && [ "$reserved" -ge "$placed" ]; do
+    [ $SECONDS -lt $deadline ] || fail "$reserved of $placed orders are reserved" "$engine logs $(container router)" "$engine logs $(container inventory)"
+    sleep 0.2
+done
+[ "$(count target stock 'SELECT count(*) FROM reservations')" = "$placed" ] || fail 'an order is reserved more than once'
+[ "$(count source orders 'SELECT sum(quantity) FROM orders')" = "$(count target stock 'SELECT 1000000 - free FROM stock')" ] || fail 'the stock is not what is left of it'
+printf '   %s placed in all, each reserved once\n' "$placed"

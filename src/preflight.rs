@@ -57,6 +57,9 @@ pub async fn look(settings: &Settings, stream: bool) -> Result<Look> {
         adopt_slot: settings.run.slot.is_some(),
         stream,
     };
+    // Programs take their time to say which they are: they are asked beside the servers.
+    let pg_dump = settings.schema.pg_dump.clone();
+    let asked = tokio::spawn(async move { PgDump::find(pg_dump.as_deref(), 0).await.map(drop) });
     let there = Box::pin(reader::preflight::inspect(&source, &source_options)).await;
     let here = Box::pin(writer::preflight::inspect(&target, &target_options, there.facts.as_ref())).await;
     let mut findings = there.findings;
@@ -65,6 +68,7 @@ pub async fn look(settings: &Settings, stream: bool) -> Result<Look> {
     findings.extend(tls(Side::Target, &target));
     findings.extend(kafka_tls(settings).filter(|_| stream && settings.run.via == Via::Kafka));
     if let Some(facts) = there.facts.as_ref().filter(|_| !existing_schema && !here.resumes) {
+        let _ = asked.await;
         let found =
             PgDump::find(settings.schema.pg_dump.as_deref(), ServerVersion(facts.version).major()).await;
         findings.extend(found.err().map(|error| Finding::from_error(Side::Here, &error)));

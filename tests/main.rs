@@ -21,6 +21,7 @@ mod envelope;
 mod existing_tables;
 mod faults;
 mod fence_partitions;
+mod hostile_corpus;
 mod http;
 mod identity;
 mod identity_full;

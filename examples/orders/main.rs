@@ -77,13 +77,15 @@ async fn reserve(database: &str, brokers: &str, topics: &[&str]) -> Result<(), B
     Ok(())
 }
 
-/// A password that is not in the URI is in PGPASSWORD, as with psql.
+/// A password that is not in the URI is in PGPASSWORD, as with psql, or in the file that PGPASSWORD_FILE names.
 fn config(database: &str) -> Result<Config, Box<dyn Error>> {
     let mut config: Config = database.parse()?;
-    if config.get_password().is_none()
-        && let Ok(password) = std::env::var("PGPASSWORD")
-    {
-        config.password(password);
+    if config.get_password().is_none() {
+        if let Ok(password) = std::env::var("PGPASSWORD") {
+            config.password(password);
+        } else if let Ok(file) = std::env::var("PGPASSWORD_FILE") {
+            config.password(std::fs::read_to_string(file)?.trim_end());
+        }
     }
     Ok(config)
 }

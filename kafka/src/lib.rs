@@ -21,6 +21,7 @@
 //! 6. Memory is bounded: bytes in flight to Kafka, bytes fetched per partition, one event of each partition in the merge.
 
 mod announcement;
+mod aside;
 mod failure;
 pub mod foreign;
 mod lag;
@@ -44,6 +45,7 @@ mod tail;
 mod topics;
 
 pub use announcement::{Announcement, Written};
+pub use aside::settle;
 pub use failure::again;
 pub use lag::{Lag, TopicLag};
 pub use merge::{Merge, MergeOptions, Need, Needs};

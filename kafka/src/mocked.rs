@@ -127,9 +127,16 @@ impl Scene {
         encoder.describe(types());
         let announcement = Announcement::new("s", vec!["s".to_owned()]);
         let admin = Admin::new(&self.options).unwrap();
-        let (sink, producer) =
-            KafkaSink::start(&self.options, encoder, admin, self.partitions.clone(), &announcement, from)
-                .unwrap();
+        let (sink, producer) = KafkaSink::start(
+            &self.options,
+            encoder,
+            admin,
+            self.partitions.clone(),
+            &announcement,
+            from,
+            None,
+        )
+        .unwrap();
         (sink, producer, from.as_u64() / 16)
     }
 

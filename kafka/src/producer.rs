@@ -230,6 +230,14 @@ impl Handle {
     /// Hands an event of `entry` to the producer.
     pub(crate) fn event(&self, entry: usize, message: &Envelope<'_>, partitions: usize) -> Result<()> {
         let part = Part::Event(entry);
+        // A client that carries dead letters as well takes larger ones.
+        if message.key.map_or(0, <[u8]>::len) + message.value.map_or(0, <[u8]>::len)
+            > self.shared.message_bytes
+        {
+            let refused = KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge);
+            let error = classify(&refused, &format!("writing to topic \"{}\"", message.topic));
+            return Err(self.shared.too_large(error));
+        }
         self.shared.ledger().sent(entry, weight(message.key, message.value));
         let headers = message.headers.iter().map(|(name, value)| (*name, *value));
         send(&self.client, part, message.topic, message.key, message.value, headers, partitions).map_err(

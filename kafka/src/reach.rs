@@ -9,6 +9,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
+use crate::aside::Aside;
 use crate::options::{Options, REQUEST, made};
 
 /// One try within [`REQUEST`].
@@ -94,6 +95,7 @@ pub async fn reach(options: &Options) -> Result<()> {
 fn ask(options: &Options, patience: Duration) -> Result<()> {
     let told = Told::default();
     let client: BaseConsumer<Told> = made(options.admin().create_with_context(told.clone()))?;
+    let client = Aside::new(client);
     let deadline = Instant::now() + patience;
     loop {
         let answer = client.fetch_metadata(None, TRY);

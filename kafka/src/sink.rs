@@ -1,16 +1,21 @@
 //! The reader's half: events in, messages out, END when all of a transaction's are there.
+//!
+//! With outbox events beside the tables ([`Beside`]) a transaction's messages are of both kinds, and END (or, without a change of a table,
+//! the heartbeat in its place) follows when Kafka has all of them: what the topics say was read is where both go on.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use pg::{Lsn, QualifiedName, Result};
 use pipeline::envelope::{Encoder, Message, Topics};
-use pipeline::{Change, ChangeSink, Chunk, Durable, Event, Relation};
+use pipeline::{Change, ChangeSink, Chunk, Durable, Event, PgTimestamp, Relation};
 use tokio::sync::watch;
 
 use crate::announcement::{Announcement, now};
 use crate::ledger::Waiting;
 use crate::options::Options;
+use crate::outbox::{Beside, Dispatch, Open, of_tables, producer_config};
 use crate::producer::{Handle, Producer};
 use crate::topics::Admin;
 
@@ -34,6 +39,18 @@ pub struct KafkaSink {
     last: Lsn,
     /// Headers of every heartbeat: where the events come from.
     origin: Vec<(String, Vec<u8>)>,
+    outbox: Option<Outbox>,
+    /// What the topics, or the target, have of the tables.
+    from: Lsn,
+    /// The open transaction is before that: only its outbox events are missing.
+    before: bool,
+    /// It was said what is streamed from here on.
+    opened: bool,
+}
+
+struct Outbox {
+    dispatch: Dispatch,
+    rows: bool,
 }
 
 /// A logical message of the stream.
@@ -52,7 +69,8 @@ enum Carried<'a> {
 
 impl KafkaSink {
     /// `start`: what the topics hold already. `partitions`: of the topics that [`Admin::ensure`] has made. The epoch that `encoder`
-    /// writes has to be larger than any that the topics have seen.
+    /// writes has to be larger than any that the topics have seen. `outbox`: events beside them; the stream then begins where the one of the two
+    /// begins that has less.
     pub fn start(
         options: &Options,
         encoder: Encoder,
@@ -60,8 +78,17 @@ impl KafkaSink {
         partitions: HashMap<String, usize>,
         announcement: &Announcement,
         start: Lsn,
+        outbox: Option<Beside>,
     ) -> Result<(KafkaSink, Producer)> {
-        let (producer, durable) = Producer::start(options, Durable { applied: start, flushed: start })?;
+        let there = outbox.as_ref().map_or(start, |outbox| outbox.from.min(start));
+        let config =
+            outbox.as_ref().map_or_else(|| options.producer(), |outbox| producer_config(&outbox.options));
+        let began = Durable { applied: there, flushed: there };
+        let (producer, durable) = Producer::start_with(&config, options.message_bytes, began)?;
+        let outbox = match outbox {
+            Some(Beside { options, rows, .. }) => Some(Outbox { dispatch: Dispatch::new(options)?, rows }),
+            None => None,
+        };
         let mut sink = KafkaSink {
             producer: producer.handle()?,
             topics: encoder.topics().clone(),
@@ -74,11 +101,34 @@ impl KafkaSink {
             entry: None,
             last: start,
             origin: announcement.headers(),
+            outbox,
+            from: start,
+            before: false,
+            opened: false,
         };
-        // Says what is streamed from here on.
-        sink.encoder.set_now(now());
-        sink.idle(start, None);
+        if there == start {
+            sink.open();
+        }
         Ok((sink, producer))
+    }
+
+    /// Says, once, what is streamed from here on, and that everything before is there.
+    fn open(&mut self) {
+        if !std::mem::replace(&mut self.opened, true) {
+            self.encoder.set_now(now());
+            self.idle(self.from, None);
+        }
+    }
+
+    fn begin(&mut self, commit_lsn: Lsn, committed_at: PgTimestamp, xid: u32) {
+        if let Some(outbox) = &mut self.outbox {
+            outbox.dispatch.begin(commit_lsn, committed_at);
+        }
+        self.before = commit_lsn < self.from;
+        if !self.before {
+            self.open();
+            self.encoder.begin(commit_lsn, committed_at, xid);
+        }
     }
 
     /// The table of an event needs a topic: one may have joined since.
@@ -95,6 +145,18 @@ impl KafkaSink {
     }
 
     async fn change(&mut self, change: &Change) -> Result<()> {
+        let mut change = Cow::Borrowed(change);
+        if let Some(Outbox { dispatch, rows }) = &mut self.outbox {
+            let open = Open { producer: &self.producer, entry: &mut self.entry };
+            dispatch.change(&change, open).await?;
+            let Cow::Borrowed(whole) = change else { return Ok(()) };
+            let Some(left) = of_tables(dispatch, *rows, whole) else { return Ok(()) };
+            change = left;
+        }
+        if self.before { Ok(()) } else { self.of_table(&change).await }
+    }
+
+    async fn of_table(&mut self, change: &Change) -> Result<()> {
         match change {
             Change::Insert { relation, .. }
             | Change::Update { relation, .. }
@@ -111,8 +173,13 @@ impl KafkaSink {
         self.carry(entry, Carried::Change(change)).await
     }
 
-    /// One outside of a transaction is a position of its own.
+    /// An outbox event, where those go beside; else for the topic of messages. One outside of a transaction is a position of its own.
     async fn message(&mut self, message: Logical<'_>) -> Result<()> {
+        if let Some(outbox) = &mut self.outbox {
+            let open = Open { producer: &self.producer, entry: &mut self.entry };
+            let Logical { transactional, prefix, content, .. } = message;
+            return outbox.dispatch.message(transactional, prefix, content, open).await;
+        }
         let topic = self.topics.message.clone();
         if !self.partitions.contains_key(&topic) {
             let made = self.admin.ensure_named(&[(&topic, 1)]).await?;
@@ -158,6 +225,12 @@ impl KafkaSink {
     }
 
     fn commit(&mut self, end_lsn: Lsn) {
+        if let Some(outbox) = &self.outbox {
+            outbox.dispatch.committed();
+        }
+        if std::mem::take(&mut self.before) {
+            return self.counts(end_lsn);
+        }
         let mut end = None;
         let had_events = self.encoder.commit(end_lsn, &mut |message| end = Some(Waiting::of(&message)));
         match (end, self.entry.take()) {
@@ -174,6 +247,13 @@ impl KafkaSink {
                 self.idle(end_lsn, entry);
             }
         }
+    }
+
+    /// A position of which the topics know already: it counts when the events of its transaction are there.
+    fn counts(&mut self, lsn: Lsn) {
+        let mut ledger = self.producer.shared.ledger();
+        let entry = self.entry.take().unwrap_or_else(|| ledger.open());
+        ledger.finish(entry, lsn);
     }
 
     fn idle(&mut self, lsn: Lsn, entry: Option<usize>) {
@@ -198,11 +278,15 @@ impl ChangeSink for KafkaSink {
             self.producer.room(self.capacity).await?;
             match event {
                 Event::Begin { commit_lsn, committed_at, xid } => {
-                    self.encoder.begin(*commit_lsn, *committed_at, *xid);
+                    self.begin(*commit_lsn, *committed_at, *xid);
                 }
                 Event::Change(change) => self.change(change).await?,
                 Event::Commit { end_lsn, .. } => self.commit(*end_lsn),
-                Event::Idle { lsn } => self.idle(*lsn, None),
+                Event::Idle { lsn } if *lsn < self.from => self.counts(*lsn),
+                Event::Idle { lsn } => {
+                    self.open();
+                    self.idle(*lsn, None);
+                }
                 Event::Message { transactional, lsn, prefix, content } => {
                     let message = Logical { transactional: *transactional, lsn: *lsn, prefix, content };
                     self.message(message).await?;

@@ -9,6 +9,7 @@ use rdkafka::message::{Headers, Message};
 use rdkafka::topic_partition_list::Offset;
 
 use crate::announcement::Announcement;
+use crate::aside::Aside;
 use crate::failure::classify;
 use crate::options::{Options, Quiet, REQUEST, made};
 use crate::reach::reach;
@@ -47,6 +48,12 @@ impl Tail {
     #[must_use]
     pub fn position(&self) -> Option<Lsn> {
         self.end.max(self.idle).max(self.announced)
+    }
+
+    /// A reader has brought everything up to here into the topics.
+    #[must_use]
+    pub fn read_to(&self) -> Option<Lsn> {
+        self.end.max(self.idle)
     }
 
     /// Slot and publications to stream: as told last or, where that has aged out of the topic, as streamed.
@@ -106,6 +113,7 @@ impl Tail {
 
 fn read(options: &Options) -> Result<Tail> {
     let consumer: BaseConsumer<Quiet> = made(options.consumer(1).create_with_context(Quiet))?;
+    let consumer = Aside::new(consumer);
     let topics = Topics::new(&options.prefix);
     let mut tail = Tail::default();
     for (topic, wanted) in [(&topics.transaction, header::END), (&topics.heartbeat, header::POSITION)] {

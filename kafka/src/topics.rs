@@ -10,6 +10,7 @@ use rdkafka::admin::{
 };
 use rdkafka::error::RDKafkaErrorCode;
 
+use crate::aside::Aside;
 use crate::failure::classify;
 use crate::options::{Options, Quiet, REQUEST, made};
 
@@ -31,7 +32,7 @@ fn number(config: &ConfigResource, key: &str) -> Option<i64> {
 /// Makes topics and looks at them.
 #[derive(Clone)]
 pub struct Admin {
-    pub(crate) client: std::sync::Arc<AdminClient<Quiet>>,
+    pub(crate) client: std::sync::Arc<Aside<AdminClient<Quiet>>>,
     pub(crate) options: Options,
 }
 
@@ -40,7 +41,7 @@ impl Admin {
     /// Class `Usage`: a setting that librdkafka refuses. The brokers are not asked yet.
     pub fn new(options: &Options) -> Result<Admin> {
         let client = made(options.admin().create_with_context(Quiet))?;
-        Ok(Admin { client: std::sync::Arc::new(client), options: options.clone() })
+        Ok(Admin { client: std::sync::Arc::new(Aside::new(client)), options: options.clone() })
     }
 
     /// Whether a broker answers within `patience`. Asks for one topic, which need not exist: a large cluster has thousands.

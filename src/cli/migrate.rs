@@ -38,5 +38,5 @@ impl Overrides for MigrateArgs {
 }
 
 pub async fn run(args: MigrateArgs, context: Context) -> Result<Exit> {
-    super::sequence::run(context, Mode::Migrate, args.resync.resync).await
+    Box::pin(super::sequence::run(context, Mode::Migrate, args.resync.resync)).await
 }

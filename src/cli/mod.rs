@@ -212,6 +212,7 @@ pub fn main() -> ExitCode {
     let code = runtime.block_on(run(cli, layers, settings));
     // A blocked write to a dead terminal must not keep the process.
     runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+    kafka::settle(std::time::Duration::from_millis(300));
     ExitCode::from(code)
 }
 

@@ -10,7 +10,7 @@ use super::options::{Flags, Http, Kafka, Overrides, Selection};
 use super::{Context, Exit};
 use crate::config::OnLimit;
 use crate::http;
-use crate::outbox::beside;
+use crate::outbox::{beside, shared::Shared};
 use crate::read::{self, Reading};
 use crate::run::topics;
 
@@ -79,6 +79,7 @@ pub async fn run(_args: ReadArgs, context: Context) -> Result<Exit> {
     let health = http::start(&settings.http, "read", name, reporter, cancel).await?;
     let topic = format!("{}.transaction", settings.kafka_prefix());
     http::kafka(&health, &topics::options(settings)?, &topic, cancel.clone());
+    reading.outbox = Shared::new(settings, reporter, cancel)?;
     reading.health = health;
     Box::pin(beside::together(beside, Box::pin(read::run(&reading)))).await?;
     Ok(Exit::Interrupted)

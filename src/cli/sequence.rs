@@ -11,12 +11,19 @@ use super::{Context, Exit};
 use crate::config::{From, Via};
 use crate::foreign;
 use crate::http;
+use crate::outbox::shared::Shared;
 use crate::output::{bytes, count, duration};
 use crate::run::{self, Outcome};
 
 pub async fn run(context: Context, mode: Mode, resync: Vec<String>) -> Result<Exit> {
     let command = if mode == Mode::Migrate { "migrate" } else { "replicate" };
-    let run = run::Context::new(context.settings, mode, context.reporter, context.cancel)?;
+    let mut run = run::Context::new(context.settings, mode, context.reporter, context.cancel)?;
+    if mode == Mode::Replicate {
+        run.outbox = Shared::new(&run.settings, &run.reporter, &run.cancel)?;
+    }
+    if let Some(outbox) = &run.outbox {
+        Box::pin(outbox.preflight()).await?;
+    }
     drive(run.resync(resync), command).await
 }
 

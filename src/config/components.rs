@@ -576,6 +576,14 @@ component! {
         /// `replicate` and `read`: route the outbox in the same process, from a slot and a publication of its own, named `<name>_outbox`.
         /// Default: off.
         pub beside: bool = "off",
+        /// With `outbox.beside`: route from the run's own slot and publications, in one stream; `read` and `replicate --via kafka`. The slot then moves
+        /// to what Kafka has of the tables and of the events.
+        /// Default: off, because then neither waits for what stops the other.
+        pub share_slot: bool = "off",
+        /// With `outbox.share_slot` and a feed of `read --create-slot`: rows of outbox tables go to a topic of their table too. In a run that feeds a target
+        /// they always do, since the target would lack them.
+        /// Default: off; they are the events once more.
+        pub table_events: bool = "off",
         /// Make a topic that an event needs and that is not there, with `kafka.partitions` and `kafka.retention`.
         /// Default: on. Off: the stream waits for the topic.
         pub create_topics: bool = "on",

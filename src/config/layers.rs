@@ -121,18 +121,22 @@ impl Layers {
     /// A TOML file. Messages name the line, never its text: it may hold a password.
     pub fn add_file(&mut self, path: &Path) {
         let shown = path.display().to_string();
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) => return self.problems.push(format!("could not read \"{shown}\": {error}")),
-        };
-        let table: toml::Table = match toml::from_str(&text) {
+        match std::fs::read_to_string(path) {
+            Ok(text) => self.add_text(&shown, &text),
+            Err(error) => self.problems.push(format!("could not read \"{shown}\": {error}")),
+        }
+    }
+
+    /// What such a file holds.
+    pub fn add_text(&mut self, shown: &str, text: &str) {
+        let table: toml::Table = match toml::from_str(text) {
             Ok(table) => table,
             Err(error) => {
                 let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
                 return self.problems.push(format!("{shown}:{line}: {}", error.message()));
             }
         };
-        self.add_table(&shown, "", &table);
+        self.add_table(shown, "", &table);
     }
 
     fn add_table(&mut self, path: &str, prefix: &str, table: &toml::Table) {

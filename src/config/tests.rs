@@ -176,3 +176,18 @@ fn the_reference_page_is_up_to_date() {
         "docs/configuration.md is old: cargo run -- config reference > docs/configuration.md"
     );
 }
+
+#[path = "../../fuzz/src/hostile/configuration.rs"]
+mod hostile;
+
+/// What the fuzzer has found once (`scripts/fuzz`).
+#[test]
+fn files_that_were_made_up_are_read_or_refused() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/config");
+    let files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path()).collect();
+    assert!(!files.is_empty());
+    for file in files {
+        eprintln!("{}", file.display());
+        hostile::config(&std::fs::read(&file).unwrap());
+    }
+}

@@ -1,4 +1,4 @@
-//! The outbox routed in the process of another run (`outbox.beside`), from a slot of its own.
+//! The outbox routed in the process of another run (`outbox.beside`), from a slot of its own; from the run's slot: `shared`.
 
 use std::future::Future;
 use std::time::Duration;
@@ -19,7 +19,7 @@ pub fn context(
     reporter: &Reporter,
     cancel: &CancellationToken,
 ) -> Result<Option<Context>> {
-    if !settings.outbox.beside {
+    if !settings.outbox.beside || settings.outbox.share_slot {
         return Ok(None);
     }
     let mut own = settings.clone();

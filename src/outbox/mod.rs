@@ -16,6 +16,7 @@ pub mod layout;
 pub mod plan;
 mod publication;
 pub mod record;
+pub mod shared;
 mod slot;
 mod snapshot;
 mod stream;
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
 use crate::http::Health;
+use crate::run::limit::Limit;
 use crate::run::retry::Backoff;
 
 pub use connect::{connect, lock};
@@ -84,8 +86,14 @@ pub async fn run(context: &Context) -> Result<()> {
     let retry = &context.settings.retry;
     let mut backoff = Backoff::new(retry.connection_max, retry.blocked_max);
     let mut started = false;
+    let again = format!(
+        "start over: walferry outbox remove --name {}, then the same command (with --snapshot, the rows that the table still has are \
+         published, those that Kafka has again)",
+        context.name
+    );
+    let mut limit = Limit::new(&context.settings.limits, &context.source, &context.slot, again);
     loop {
-        let result = Box::pin(attempt(context, &mut started, &mut backoff)).await;
+        let result = Box::pin(attempt(context, &mut started, &mut backoff, &mut limit)).await;
         let error = match result {
             _ if context.cancel.is_cancelled() => return Ok(()),
             Ok(()) => return Ok(()),
@@ -97,12 +105,19 @@ pub async fn run(context: &Context) -> Result<()> {
     }
 }
 
-async fn attempt(context: &Context, started: &mut bool, backoff: &mut Backoff) -> Result<()> {
+async fn attempt(
+    context: &Context,
+    started: &mut bool,
+    backoff: &mut Backoff,
+    limit: &mut Limit<'_>,
+) -> Result<()> {
     let session = connect(&context.source, &context.name, "control").await?;
     lock(&session, &context.slot).await?;
+    // Also while something else keeps the stream from beginning.
+    limit.look(&session, &context.reporter).await?;
     let mut plan = plan::look(&context.settings, &session, *started).await?;
     plan.say(context);
     publication::ensure(context, &session, &mut plan).await?;
     let start = slot::ensure(context, &session, &plan, started).await?;
-    stream::run(context, &session, plan, start, backoff).await
+    stream::run(context, &session, plan, start, backoff, limit).await
 }

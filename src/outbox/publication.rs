@@ -48,10 +48,18 @@ pub async fn ensure(context: &Context, session: &Session, plan: &mut Plan) -> Re
         make(context, &create(name, &plan.tables, session)).await?;
     }
     let state = PublicationState::read(session, &plan.publications).await?;
-    for table in &plan.tables {
+    published(&plan.tables, &plan.publications, &state)
+}
+
+/// Do these publications publish the inserts of all outbox tables?
+///
+/// # Errors
+/// `OUTBOX_NOT_PUBLISHED`: one is missing, or comes under the names of its partitions.
+pub fn published(tables: &[Table], publications: &[String], state: &PublicationState) -> Result<()> {
+    for table in tables {
         let published = state.table(&table.name).filter(|found| found.actions.insert);
         if published.is_none() {
-            let name = quote_ident(&plan.publications[0]);
+            let name = publications.first().map(|name| quote_ident(name)).unwrap_or_default();
             let error = Error::refuse(
                 "OUTBOX_NOT_PUBLISHED",
                 format!(

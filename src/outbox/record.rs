@@ -1,8 +1,11 @@
 //! What has to be known about the slot's beginning later on: rows that were there before it never came through it.
 //!
-//! One row in `walferry.outbox_slots` on the source, written when the slot is made and never again.
+//! One row in `walferry.outbox_slots` on the source, written when the slot is made (or, for the slot of a run that does something else as
+//! well, when routing from it begins) and never again.
 
 use pg::{Lsn, Result, Session};
+
+use super::{Context, connect};
 
 /// The tables that `walferry outbox` keeps on the source.
 pub const TABLES: &str = "\
@@ -10,6 +13,7 @@ CREATE TABLE IF NOT EXISTS walferry.outbox_slots (
     slot text PRIMARY KEY,
     consistent_point pg_lsn NOT NULL,
     snapshot text NOT NULL,
+    shared boolean NOT NULL DEFAULT false,
     made_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );";
 
@@ -19,6 +23,8 @@ pub struct SlotRecord {
     pub consistent_point: Lsn,
     /// `txid_current_snapshot()` of the slot's snapshot: what it sees was there before.
     pub snapshot: String,
+    /// The slot is a run's that brings tables to their topics as well.
+    pub shared: bool,
 }
 
 /// Is there a slot of this name?
@@ -43,7 +49,7 @@ pub async fn read(session: &Session, slot: &str) -> Result<Option<SlotRecord>> {
     }
     let row = session
         .query_opt(
-            "SELECT consistent_point::text, snapshot FROM walferry.outbox_slots WHERE slot = $1",
+            "SELECT consistent_point::text, snapshot, shared FROM walferry.outbox_slots WHERE slot = $1",
             &[&slot],
         )
         .await?;
@@ -51,7 +57,7 @@ pub async fn read(session: &Session, slot: &str) -> Result<Option<SlotRecord>> {
         let point: String = row.get(0);
         let consistent_point =
             point.parse().map_err(|error| pg::Error::failed("PROTOCOL", format!("{error}")))?;
-        Ok(SlotRecord { consistent_point, snapshot: row.get(1) })
+        Ok(SlotRecord { consistent_point, snapshot: row.get(1), shared: row.get(2) })
     })
     .transpose()
 }
@@ -72,13 +78,30 @@ pub async fn write(session: &Session, slot: &str, record: &SlotRecord) -> Result
     }
     session
         .execute(
-            "INSERT INTO walferry.outbox_slots (slot, consistent_point, snapshot) VALUES ($1, $2::text::pg_lsn, $3)
+            "INSERT INTO walferry.outbox_slots (slot, consistent_point, snapshot, shared) VALUES ($1, $2::text::pg_lsn, $3, $4)
              ON CONFLICT (slot) DO UPDATE SET consistent_point = excluded.consistent_point, snapshot = excluded.snapshot,
-                 made_at = pg_catalog.clock_timestamp()",
-            &[&slot, &record.consistent_point.to_string(), &record.snapshot],
+                 shared = excluded.shared, made_at = pg_catalog.clock_timestamp()",
+            &[&slot, &record.consistent_point.to_string(), &record.snapshot, &record.shared],
         )
         .await?;
     Ok(())
+}
+
+/// Puts on record what was there before. Without the right to, cleanup keeps every row.
+pub async fn note(context: &Context, record: &SlotRecord) -> Result<()> {
+    let admin = connect(&context.admin, &context.name, "admin").await?;
+    match write(&admin, &context.slot, record).await {
+        Ok(()) => Ok(()),
+        Err(error) if error.is(pg::sqlstate::INSUFFICIENT_PRIVILEGE) => {
+            context.reporter.warning(
+                "the slot's beginning could not be recorded on the source: outbox clean will delete nothing, and a slot that gets lost is made \
+                 anew without a word",
+                Some("walferry outbox init (as an administrator) makes the table for it, or give --source-admin".to_owned()),
+            );
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Forgets a slot.

@@ -113,22 +113,9 @@ async fn publish(context: &Context, plan: &Plan, made: &ExportedSlot) -> Result<
     note_beginning(context, made, "1:1:".to_owned()).await
 }
 
-/// Puts on record what the slot's snapshot sees. Without the right to, cleanup keeps every row.
 async fn note_beginning(context: &Context, made: &ExportedSlot, snapshot: String) -> Result<()> {
-    let admin = connect(&context.admin, &context.name, "admin").await?;
-    let record = SlotRecord { consistent_point: made.consistent_point, snapshot };
-    match record::write(&admin, &context.slot, &record).await {
-        Ok(()) => Ok(()),
-        Err(error) if error.is(pg::sqlstate::INSUFFICIENT_PRIVILEGE) => {
-            context.reporter.warning(
-                "the slot's beginning could not be recorded on the source: outbox clean will delete nothing, and a slot that gets lost is made \
-                 anew without a word",
-                Some("walferry outbox init (as an administrator) makes the table for it, or give --source-admin".to_owned()),
-            );
-            Ok(())
-        }
-        Err(error) => Err(error),
-    }
+    let record = SlotRecord { consistent_point: made.consistent_point, snapshot, shared: false };
+    record::note(context, &record).await
 }
 
 /// A session that sees what the slot's snapshot sees; in a transaction.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use kafka::Producer;
 use kafka::outbox::{OutboxOptions, OutboxSink, TopicSettings};
-use pg::{Error, Lsn, Result, Session};
+use pg::{Class, Error, Lsn, Result, Session};
 use pipeline::ChangeSink;
 use reader::stream;
 use tokio_util::sync::CancellationToken;
@@ -16,13 +16,16 @@ use super::Context;
 use super::cleanup::{self, CleanOptions};
 use super::plan::{Plan, Table};
 use crate::http;
+use crate::run::limit::Limit;
 use crate::run::retry::Backoff;
 use crate::run::topics;
 
 /// A stream that can't be begins to fail within this.
 const SETTLED: Duration = Duration::from_secs(2);
+/// A source that needs longer for a look is as good as away.
+const PATIENCE: Duration = Duration::from_secs(40);
 /// How often rows that are older than `outbox.retention` are looked for.
-const CLEAN_EVERY: Duration = Duration::from_secs(60);
+pub const CLEAN_EVERY: Duration = Duration::from_secs(60);
 
 type Cleaning<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
 
@@ -33,6 +36,11 @@ pub async fn brokers_answer(context: &Context) -> Result<()> {
 
 /// The far end, with nothing in it. `start`: what Kafka has already.
 pub fn open(context: &Context, plan: &Plan, start: Lsn) -> Result<(OutboxSink, Producer)> {
+    OutboxSink::start(sink_options(context, plan)?, start)
+}
+
+/// What the far end is told.
+pub fn sink_options(context: &Context, plan: &Plan) -> Result<OutboxOptions> {
     let kafka = topics::options(&context.settings)?;
     let (tables, messages) = plan.routers();
     let topics = TopicSettings {
@@ -41,7 +49,7 @@ pub fn open(context: &Context, plan: &Plan, start: Lsn) -> Result<(OutboxSink, P
         retention: kafka.retention,
         message_bytes: kafka.message_bytes,
     };
-    let options = OutboxOptions {
+    Ok(OutboxOptions {
         kafka,
         tables,
         messages,
@@ -50,8 +58,7 @@ pub fn open(context: &Context, plan: &Plan, start: Lsn) -> Result<(OutboxSink, P
         counters: context.counters.clone(),
         reporter: context.reporter.clone(),
         smallest: context.smallest.clone(),
-    };
-    OutboxSink::start(options, start)
+    })
 }
 
 /// Streams until cancelled or an error; what Kafka has then is confirmed.
@@ -61,6 +68,7 @@ pub async fn run(
     plan: Plan,
     start: Lsn,
     backoff: &mut Backoff,
+    limit: &mut Limit<'_>,
 ) -> Result<()> {
     let (sink, producer) = open(context, &plan, start)?;
     let durable = sink.durable();
@@ -121,6 +129,15 @@ pub async fn run(
                     let _ = (&mut reader).await;
                     return Err(Error::connection("source: the control connection was lost"));
                 }
+                match tokio::time::timeout(PATIENCE, limit.look(session, &context.reporter)).await {
+                    Ok(Err(error)) if error.class() == Class::Refuse => {
+                        stop.cancel();
+                        let _ = (&mut reader).await;
+                        return Err(error);
+                    }
+                    Ok(Err(error)) => tracing::debug!("could not look at the slot: {error}"),
+                    Ok(Ok(())) | Err(_) => {}
+                }
                 let look = watch.look(context, session, delivered);
                 match tokio::time::timeout(Duration::from_secs(5), look).await {
                     Ok(Ok(())) => {}
@@ -151,7 +168,7 @@ async fn finished(cleaning: &mut Option<Cleaning<'_>>) -> Result<()> {
 }
 
 /// Deletes what is old enough, on a connection of its own.
-async fn clean(context: &Context, tables: &[Table]) -> Result<()> {
+pub async fn clean(context: &Context, tables: &[Table]) -> Result<()> {
     let Some(retention) = context.settings.outbox.retention else { return Ok(()) };
     let options = CleanOptions {
         retention,

@@ -10,6 +10,7 @@ use reader::catalog::{PublicationState, published};
 use reader::slot::{self, ExportedSlot, SlotState};
 
 use super::{Reading, State, make};
+use crate::outbox::shared;
 use crate::run::{prepare, topics};
 
 /// How often it is looked whether the writer has announced the run.
@@ -25,6 +26,10 @@ pub struct Found {
     pub tables: Vec<TableSpec>,
     /// Everything up to here is in the topics, or in the target.
     pub from: Lsn,
+    /// Kafka has the outbox events up to here, if it has been given any: what a reader brought, and what the slot was confirmed to.
+    pub events: Lsn,
+    /// Where the slot began.
+    pub slot_lsn: Lsn,
     /// The slot's own snapshot, where it has just been made.
     pub exported: Option<ExportedSlot>,
 }
@@ -75,6 +80,9 @@ impl Found {
         let tail = Tail::read(&options).await?;
         tail.check(&options.prefix, &source.system_id, &run_id)?;
         let from = tail.position().unwrap_or_default();
+        let confirmed = slot.as_ref().and_then(SlotState::confirmed_flush);
+        let events = tail.read_to().max(confirmed).unwrap_or_default();
+        let slot_lsn = shared::slot_lsn(&run_id);
         SlotState::check(slot.as_ref(), &announcement.slot, &source.database, Some(from))
             .map_err(topics::behind_the_slot)?;
         // After the topics: another reader may have written to them until then.
@@ -91,7 +99,18 @@ impl Found {
         let mut envelope =
             topics::envelope_of(&reading.settings, &source.database, &source.system_id, &run_id);
         envelope.epoch = topics::epoch_after(&tail);
-        Ok(Some(Found { options, envelope, admin, announcement, publications, tables, from, exported }))
+        Ok(Some(Found {
+            options,
+            envelope,
+            admin,
+            announcement,
+            publications,
+            tables,
+            from,
+            events,
+            slot_lsn,
+            exported,
+        }))
     }
 }
 

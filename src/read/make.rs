@@ -41,6 +41,7 @@ pub async fn make(
     let own = Topics::new(&options.prefix);
     admin.ensure(&own, &[]).await?;
     let mut announcement = Announcement::new(name.clone(), publications);
+    announcement.feed = true;
     announcement.timeline = u32::try_from(identity.timeline).ok();
     let (made, at) = match there {
         Some(state) => {

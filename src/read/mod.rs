@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
 use crate::http::Health;
+use crate::outbox::shared::Shared;
 use crate::run::context::on_source;
 use crate::run::retry::Backoff;
 
@@ -50,6 +51,8 @@ pub struct Reading {
     pub health: Health,
     /// What of the published changes becomes events.
     pub capture: Capture,
+    /// Outbox events are routed in the same stream.
+    pub outbox: Option<Shared>,
 }
 
 impl Reading {
@@ -62,6 +65,7 @@ impl Reading {
             reporter,
             cancel,
             health: Health::default(),
+            outbox: None,
         })
     }
 
@@ -119,7 +123,7 @@ async fn attempt(reading: &Reading, state: &mut State) -> Result<()> {
     reading.health.step("waiting");
     let Some(found) = Found::wait(reading, state).await? else { return Ok(()) };
     let slot = found.announcement.slot.clone();
-    match stream::run(reading, found, state).await {
+    match Box::pin(stream::run(reading, found, state)).await {
         Err(error) if error.is(pg::sqlstate::OBJECT_IN_USE) => {
             Err(state.rival.judge(reading, &slot, error).await)
         }

@@ -2,19 +2,20 @@
 
 use std::time::{Duration, Instant};
 
-use kafka::Written;
+use kafka::{Announcement, Written};
 use pg::{Class, Error, Result, Session};
 use pipeline::envelope::Encoder;
 use reader::catalog::{self, PublicationState};
-use reader::slot;
 use reader::stream::Options;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::capture::Captured;
 use super::{Found, Reading, State, snapshot};
-use crate::config::{KafkaValues, OnLimit, SnapshotMode};
+use crate::config::{KafkaValues, SnapshotMode};
 use crate::http;
+use crate::outbox::shared::{self, Followed, Joined};
+use crate::run::limit::Limit;
 use crate::run::topics::{ReaderHalf, streamed};
 
 /// How often slot and publications are looked at.
@@ -26,8 +27,24 @@ const DRAIN: Duration = Duration::from_secs(6);
 
 /// Streams until cancelled, or until other tables are published than at the start.
 pub async fn run(reading: &Reading, found: Found, state: &mut State) -> Result<()> {
-    let Found { options, envelope, admin, mut announcement, publications, tables, from, exported } = found;
+    if reading.outbox.is_some() && !(reading.capture.is_whole() && reading.settings.kafka.transactions) {
+        return Err(Error::usage(
+            "outbox.beside goes with all that is published, and capture.* leaves something out",
+        )
+        .hint("route the outbox in a process of its own: walferry outbox run"));
+    }
     let session = reading.session().await?;
+    let joined = route(reading, &session, &found).await?;
+    let Found {
+        options, envelope, admin, mut announcement, publications, mut tables, from, exported, ..
+    } = found;
+    let (mut start, mut prefixes) = (from, Vec::new());
+    if let Some(joined) = &joined {
+        tables.retain(|table| !joined.unpublished.contains(&table.name));
+        start = start.min(joined.beside.from);
+        prefixes.clone_from(&joined.prefixes);
+    }
+    let (outbox, _watching) = joined.map(Joined::split).unzip();
     let oids: Vec<u32> = tables.iter().map(|spec| spec.oid).collect();
     let types = catalog::types(&session, &oids).await?;
     let tables = reading.capture.tables(tables, &types)?;
@@ -56,18 +73,20 @@ pub async fn run(reading: &Reading, found: Found, state: &mut State) -> Result<(
         }
         state.rows_written = true;
     }
-    let half = ReaderHalf::open(&options, envelope, admin, types, partitions, &announcement, from)?;
+    let half = ReaderHalf::open(&options, envelope, admin, types, partitions, &announcement, from, outbox)?;
     let mut stream = Options::new(
         reading.source.clone(),
         &reading.name,
         &announcement.slot,
         announcement.publications.clone(),
-        from,
+        start,
     );
     stream.reporter = reading.reporter.clone();
     stream.timeline = announcement.timeline;
     // Servers before 14 have none to give.
-    stream.all_messages = reading.capture.messages() && session.version().major() >= 14;
+    stream.all_messages =
+        reading.capture.messages() && prefixes.is_empty() && session.version().major() >= 14;
+    stream.message_prefixes = prefixes;
     let position = stream.position.subscribe();
     let stop = CancellationToken::new();
     let mut task = JoinSet::new();
@@ -77,12 +96,14 @@ pub async fn run(reading: &Reading, found: Found, state: &mut State) -> Result<(
         let capture = reading.capture.clone();
         task.spawn(half.run_through(|sink| Captured::new(capture, sink), stream, stop.clone()));
     }
+    let again = format!("start over: walferry clean --name {}, then walferry write again", reading.name);
+    let limits = &reading.settings.limits;
     let mut beside = Beside {
         session: Some(session),
+        limit: Limit::new(limits, &reading.source, &announcement.slot, again),
         slot: announcement.slot,
         names: announcement.publications,
         publications,
-        warned: false,
     };
     reading.health.step("live");
     let _looking = http::slot(&reading.health, &reading.source, &beside.slot);
@@ -99,16 +120,16 @@ pub async fn run(reading: &Reading, found: Found, state: &mut State) -> Result<(
             _ = tick.tick() => {}
         }
         // On a source where nothing happens there is nothing to receive.
-        if position.borrow().received > from || began.elapsed() > LOOK {
+        if position.borrow().received > start || began.elapsed() > LOOK {
             reading.health.flowing();
         }
-        if position.borrow().received > from {
+        if position.borrow().received > start {
             state.backoff.reset();
             state.rival.gone();
             if !said {
                 said = true;
                 reading.reporter.note(format!(
-                    "streams slot {} from {from} into the topics of prefix \"{}\"",
+                    "streams slot {} from {start} into the topics of prefix \"{}\"",
                     beside.slot, options.prefix
                 ));
             }
@@ -145,15 +166,32 @@ pub async fn run(reading: &Reading, found: Found, state: &mut State) -> Result<(
     }
 }
 
-struct Beside {
+/// Outbox events in the same stream, if they are asked for.
+async fn route(reading: &Reading, session: &Session, found: &Found) -> Result<Option<Joined>> {
+    let Announcement { slot, publications, feed, .. } = &found.announcement;
+    let Some(outbox) = &reading.outbox else {
+        return shared::left(session, &reading.name, slot, found.slot_lsn).await.map(|()| None);
+    };
+    let followed = Followed {
+        slot,
+        slot_lsn: found.slot_lsn,
+        publications,
+        published: &found.publications,
+        from: found.events.min(found.from),
+        rows: !feed || reading.settings.outbox.table_events,
+    };
+    Box::pin(outbox.join(session, &reading.health, &followed)).await.map(Some)
+}
+
+struct Beside<'a> {
     session: Option<Session>,
     slot: String,
     names: Vec<String>,
     publications: PublicationState,
-    warned: bool,
+    limit: Limit<'a>,
 }
 
-impl Beside {
+impl Beside<'_> {
     /// Has the writer announced other publications? Brokers that are away don't say.
     async fn told_otherwise(&self, options: &kafka::Options) -> bool {
         match kafka::Tail::read(options).await {
@@ -174,7 +212,7 @@ impl Beside {
             None => self.session.insert(reading.session().await?),
         };
         let work = async {
-            limit(reading, session, &self.slot, &mut self.warned).await?;
+            self.limit.look(session, &reading.reporter).await?;
             let now = PublicationState::read(session, &self.names).await?;
             Ok(now.changes_since(&self.publications).is_empty())
         };
@@ -183,49 +221,4 @@ impl Beside {
             Err(_) => Err(Error::connection("the source does not answer")),
         }
     }
-}
-
-/// More WAL is retained than the user allows.
-async fn limit(reading: &Reading, session: &Session, slot: &str, warned: &mut bool) -> Result<()> {
-    let limits = &reading.settings.limits;
-    let Some(limit) = limits.max_retained_wal else { return Ok(()) };
-    let row = session
-        .query_one(
-            "SELECT coalesce((SELECT pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), restart_lsn)::int8
-                 FROM pg_catalog.pg_replication_slots WHERE slot_name = $1), 0)",
-            &[&slot],
-        )
-        .await?;
-    let retained = u64::try_from(row.get::<_, i64>(0)).unwrap_or(0);
-    if retained <= limit.bytes() {
-        *warned = false;
-        return Ok(());
-    }
-    if limits.on_limit == OnLimit::Warn {
-        if !*warned {
-            *warned = true;
-            reading.reporter.warning(
-                format!("the slot retains {retained} bytes of WAL on the source, more than limits.max_retained_wal"),
-                None,
-            );
-        }
-        return Ok(());
-    }
-    let name = slot.to_owned();
-    let killer = reading.session().await?;
-    // Our own walsender holds it.
-    killer
-        .execute(
-            "SELECT pg_catalog.pg_terminate_backend(active_pid) FROM pg_catalog.pg_replication_slots
-             WHERE slot_name = $1 AND active_pid IS NOT NULL",
-            &[&name],
-        )
-        .await?;
-    slot::drop(&killer, &name, Duration::from_secs(30)).await?;
-    Err(Error::refuse(
-        "SLOT_DROPPED",
-        "the slot was dropped to save the source: it retained more WAL than allowed",
-    )
-    .detail(format!("{retained} bytes retained, limits.max_retained_wal = {} bytes", limit.bytes()))
-    .hint(format!("start over: walferry clean --name {}, then walferry write again", reading.name)))
 }

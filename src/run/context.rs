@@ -9,6 +9,7 @@ use writer::control::Mode;
 
 use crate::config::Settings;
 use crate::http::Health;
+use crate::outbox::shared::Shared;
 
 /// What of a run's stream this process carries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,6 +42,8 @@ pub struct Context {
     pub cancel: CancellationToken,
     /// Told how things go; nobody asks unless a command has put another one here.
     pub health: Health,
+    /// Outbox events are routed in the same stream.
+    pub outbox: Option<Shared>,
     /// A table was met that can't take values in binary: the stream brings text from now on.
     pub text_stream: AtomicBool,
 }
@@ -68,6 +71,7 @@ impl Context {
             reporter,
             cancel,
             health: Health::default(),
+            outbox: None,
             text_stream: AtomicBool::new(false),
         })
     }
@@ -91,6 +95,7 @@ impl Context {
             reporter,
             cancel,
             health: Health::default(),
+            outbox: None,
             text_stream: AtomicBool::new(false),
         })
     }

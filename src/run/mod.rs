@@ -16,6 +16,7 @@ pub mod forward;
 pub mod hold;
 mod index;
 mod lag;
+pub mod limit;
 mod live;
 mod load;
 pub mod modes;
@@ -128,7 +129,7 @@ async fn attempt(
             Step::Indexes => load::indexes(context, owner).await?,
             Step::Catchup | Step::Live | Step::Cutover => {
                 snapshot = None;
-                match live::stream(context, owner, &run, backoff).await? {
+                match Box::pin(live::stream(context, owner, &run, backoff)).await? {
                     live::End::CutOver => return Ok(Outcome::CutOver),
                     live::End::Cancelled => return Ok(Outcome::Interrupted),
                     live::End::Refresh => {}

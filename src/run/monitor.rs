@@ -160,6 +160,7 @@ pub fn live(look: Option<&Look>, waiting: Vec<String>, mut warnings: Vec<String>
         waiting,
         warnings,
         topics: kafka.topics,
+        outbox: None,
         host: hostname(),
         pid: std::process::id(),
         at_ms: unix_ms(),

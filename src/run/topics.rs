@@ -8,6 +8,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use kafka::outbox::Beside;
 use kafka::{
     Admin, Announcement, KafkaSink, KafkaSource, Merge, MergeOptions, Need, Needs, Position, Producer, Tail,
     Weakness, Written,
@@ -33,6 +34,8 @@ pub struct Topics {
     admin: Admin,
     /// Everything up to here is in the topics, or in the target.
     pub start: Lsn,
+    /// What the topics say was read, whatever the target has.
+    pub read: Lsn,
     /// What a reader has written as rows of a snapshot.
     pub snapshot: Option<Written>,
     /// The source's timeline that they were read from last.
@@ -70,9 +73,19 @@ impl Topics {
         envelope.epoch = epoch_after(&tail);
         let start = tail.position().map_or(applied, |end| end.max(applied));
         let timeline = tail.timeline();
+        let read = tail.read_to().unwrap_or_default();
         let snapshot = tail.announcement.and_then(|announcement| announcement.snapshot);
-        let elsewhere = HashSet::new();
-        Ok(Topics { options, envelope, admin, start, snapshot, timeline, elsewhere, others: true })
+        Ok(Topics {
+            options,
+            envelope,
+            admin,
+            start,
+            read,
+            snapshot,
+            timeline,
+            elsewhere: HashSet::new(),
+            others: true,
+        })
     }
 
     /// Other processes feed these tables.
@@ -102,6 +115,7 @@ impl Topics {
         applied: Lsn,
         carrier: Option<&str>,
         announcement: Option<&Announcement>,
+        outbox: Option<Beside>,
     ) -> Result<Halves> {
         let specs: Vec<TableSpec> =
             tables.iter().filter(|table| table.left_at.is_none()).map(attach::spec).collect::<Result<_>>()?;
@@ -131,6 +145,7 @@ impl Topics {
                 partitions,
                 announcement,
                 self.start,
+                outbox,
             )?),
             None => None,
         };
@@ -174,7 +189,8 @@ impl Halves {
 }
 
 impl ReaderHalf {
-    /// `start`: what the topics hold already, or the target.
+    /// `start`: what the topics hold already, or the target. `outbox`: events beside the tables.
+    #[allow(clippy::too_many_arguments)]
     pub fn open(
         options: &kafka::Options,
         envelope: envelope::Options,
@@ -183,10 +199,12 @@ impl ReaderHalf {
         partitions: HashMap<String, usize>,
         announcement: &Announcement,
         start: Lsn,
+        outbox: Option<Beside>,
     ) -> Result<ReaderHalf> {
         let mut encoder = Encoder::new(envelope);
         types.into_iter().for_each(|types| encoder.describe(types));
-        let (sink, producer) = KafkaSink::start(options, encoder, admin, partitions, announcement, start)?;
+        let (sink, producer) =
+            KafkaSink::start(options, encoder, admin, partitions, announcement, start, outbox)?;
         Ok(ReaderHalf { sink, producer })
     }
 

@@ -23,7 +23,7 @@ mod stops;
 use crate::support::load::bank;
 use crate::support::oracle::{self, Events, Invariant};
 use crate::support::walferry::Running;
-use crate::support::{Load, Postgres, Walferry};
+use crate::support::{Load, Postgres, Walferry, canary};
 
 /// A source with the bank and a larger table, and an empty target.
 pub struct Scene {
@@ -137,6 +137,7 @@ impl Scene {
         running.wait_exit().await.expect_code(143);
         confirmed_within_applied(self).await;
         self.nothing_open().await;
+        canary::expect_none_recorded(&self.target, DB).await;
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::{DB, Scene};
+use crate::support::memory::MemoryGroup;
 use crate::support::oracle::{self, Events};
 use crate::support::walferry::Status;
 use crate::support::{Load, Postgres, Walferry, options, scratch};
@@ -143,5 +144,23 @@ async fn row_66_out_of_memory_is_a_crash_like_any_other() {
     let ended = running.wait_exit().await;
     assert!(ended.code > 128, "it was to be out of memory after {:?}: {}", began.elapsed(), ended.said());
     assert!(ended.stderr.contains("memory allocation"), "{}", ended.said());
+    scene.goes_on(load, &events).await;
+}
+
+/// The kernel kills it in the middle of a large transaction, for the memory that its control group may have.
+#[tokio::test]
+async fn row_66_killed_for_the_memory_of_its_group() {
+    let scene = Scene::new().await;
+    let events = Events::record(&scene.source, DB).await;
+    let load = Load::bank(&scene.source.uri(DB)).rate(20).start();
+    let mut running =
+        scene.run().args(&["--set", "apply.batch_bytes=64MB", "--set", "apply.queue_bytes=256MB"]).spawn();
+    running.wait_for_step("live").await;
+    let group = MemoryGroup::new(16 << 20);
+    group.take(running.id());
+    scene.source.sql(DB, "UPDATE big SET v = v || repeat('x', 2000)").await;
+    let ended = running.wait_exit().await;
+    assert_eq!(ended.code, 128 + 9, "it was to be killed: {}", ended.said());
+    drop(group);
     scene.goes_on(load, &events).await;
 }

@@ -253,6 +253,41 @@ async fn row_60_an_old_process_that_still_has_its_sessions_can_not_commit() {
     scene.close(new, load, &events).await;
 }
 
+/// It was about to commit when it was stopped, and by now the row that it would have met is pruned.
+#[tokio::test]
+async fn row_60_an_old_process_that_wakes_after_its_progress_was_pruned_can_not_commit() {
+    let scene = Scene::new().await;
+    // Rows that conflict with nothing: the new process is not held up by the old one's open transaction.
+    scene.source.sql(DB, "CREATE TABLE notes (v text); ALTER TABLE notes REPLICA IDENTITY FULL").await;
+    let events = Events::record(&scene.source, DB).await;
+    let mut old = scene.run().spawn();
+    old.wait_for_step("live").await;
+    let locker = scene.target.connect(DB).await;
+    locker.batch_execute("BEGIN; LOCK TABLE notes IN SHARE MODE").await.unwrap();
+    scene.source.sql(DB, "INSERT INTO notes VALUES ('once')").await;
+    let waits = "SELECT count(*) = 1 FROM pg_locks l JOIN pg_stat_activity USING (pid)
+                 WHERE NOT granted AND relation = 'notes'::regclass AND application_name = 'walferry'";
+    scene.target.wait_until(DB, waits, SOON).await;
+    old.sigstop();
+    locker.batch_execute("ROLLBACK").await.unwrap();
+    let inserted = "SELECT count(*) = 1 FROM pg_stat_activity WHERE state = 'idle in transaction' AND application_name = 'walferry'";
+    scene.target.wait_until(DB, inserted, SOON).await;
+    let stood: i64 = scene.target.value(DB, "SELECT max(seq) FROM walferry.progress").await;
+    let owner = "SELECT count(pg_terminate_backend(pid)) > 0 FROM pg_locks WHERE locktype = 'advisory'";
+    scene.target.wait_until(DB, owner, SOON).await;
+    let sender = "SELECT count(pg_terminate_backend(pid)) > 0 FROM pg_stat_replication WHERE application_name = 'walferry'";
+    scene.source.wait_until(DB, sender, SOON).await;
+    let mut new = scene.run().spawn();
+    new.wait_for("the new process live", |status| status.count("epoch") == 2 && status.reached("live")).await;
+    let load = scene.load();
+    let pruned = format!("SELECT min(seq) > {} FROM walferry.progress", stood + 1);
+    scene.target.wait_until(DB, &pruned, SOON).await;
+    old.sigcont();
+    let ended = old.wait_exit_within(SOON).await.expect_code(4);
+    assert!(ended.stderr.contains("OWNED_BY"), "{}", ended.said());
+    scene.close(new, load, &events).await;
+}
+
 #[tokio::test]
 async fn row_62_the_source_comes_from_an_older_backup() {
     let scene = Scene::small().await;

@@ -178,6 +178,8 @@ async fn row_43_rows_deleted_on_the_target_by_hand_are_counted_as_missing() {
     let marker = oracle::marker(&scene.source, DB).await;
     let status = running.wait_applied(marker).await;
     assert_eq!(status.count("missing"), 2, "{:#}", status.0);
+    let said = running.stderr();
+    assert_eq!(said.matches(": an update or delete found no row").count(), 1, "{said}");
     events.expect_applied(&status).await;
     let found = oracle::differences(&scene.source.uri(DB), &scene.target.uri(DB), &Scope::default()).await;
     assert_eq!(found.len(), 1, "{found:?}");

@@ -1,6 +1,7 @@
 //! `outbox init`: every layout, `walferry.emit`, and the role that runs it.
 
-use super::rig::{Rig, text};
+use super::rig::{PATIENCE, Rig, text};
+use crate::support::{Kafka, Postgres, Walferry};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_layout_is_routed_as_it_is_installed() {
@@ -86,5 +87,84 @@ async fn a_role_with_what_init_grants_and_nothing_else_runs_it() {
     let clean = rig.walferry.command("outbox").args(&["clean", "--retention", "0s", "--source", &source]);
     let output = clean.run().await.expect_code(0);
     assert!(output.stdout.contains("1 rows deleted"), "{output:#?}");
+    rig.end().await;
+}
+
+/// Before 14 no logical message passes: the function inserts a row.
+#[tokio::test(flavor = "multi_thread")]
+async fn on_older_sources_emit_inserts_a_row() {
+    for (major, layout) in [(10, "text"), (13, "debezium")] {
+        let (source, kafka) = tokio::join!(Postgres::builder(major).database("app").start(), Kafka::shared());
+        let prefix = Kafka::prefix();
+        let walferry = Walferry::new(&source.uri("app"), "").name("emit");
+        let refused = walferry.command("outbox").arg("init").run().await.expect_code(4);
+        assert!(refused.stderr.contains("OUTBOX_LAYOUT"), "{refused:#?}");
+        for _ in 0..2 {
+            walferry.command("outbox").args(&["init", "--layout", layout]).run().await.expect_code(0);
+        }
+        let replacement = format!("route.topic.replacement={prefix}.${{routedByValue}}");
+        let run = ["run", "--brokers", &kafka.brokers(), "--prefix", &prefix, "--set", &replacement];
+        let mut running = walferry.command("outbox").args(&run).spawn();
+        running.wait_for_stderr("live").await;
+        let emit = |key: &str| format!("SELECT walferry.emit('Order', '{key}', 'Placed', '{{\"n\": 1}}')");
+        source.sql("app", &format!("BEGIN; {}; ROLLBACK", emit("undone"))).await;
+        source
+            .sql(
+                "app",
+                &format!("BEGIN; {}; SAVEPOINT s; {}; ROLLBACK TO s; COMMIT", emit("a"), emit("undone")),
+            )
+            .await;
+        source.sql("app", &emit("b")).await;
+        let headers = "SELECT walferry.emit('Order', 'c', 'Placed', '{}', '{\"trace\": \"x\"}')";
+        let refused = source.connect("app").await.batch_execute(headers).await.unwrap_err();
+        assert!(refused.as_db_error().unwrap().message().contains("no column for headers"));
+        let now: String = source.value("app", "SELECT pg_current_wal_insert_lsn()::text").await;
+        let confirmed = format!(
+            "SELECT confirmed_flush_lsn >= '{now}' FROM pg_replication_slots WHERE slot_name = 'emit'"
+        );
+        source.wait_until("app", &confirmed, PATIENCE).await;
+        let records = kafka.records(&format!("{prefix}.Order"));
+        let keys: Vec<&str> = records.iter().map(|record| text(&record.key)).collect();
+        assert_eq!(keys, ["a", "b"], "{major}");
+        running.sigterm();
+        running.wait_exit().await.expect_code(143);
+    }
+}
+
+/// Schema walferry is where the record of a run stands, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn emit_outlives_clean_on_both_sides() {
+    let rig = Rig::new("CREATE TABLE orders (id int PRIMARY KEY)").await;
+    let target = format!("{}_target", rig.database);
+    rig.source.create_database(&target).await;
+    let init = |database: &str| {
+        let source = rig.source.uri(database);
+        rig.walferry.command("outbox").args(&["init", "--source", &source])
+    };
+    init(&rig.database).run().await.expect_code(0);
+    let run = |command: &str| rig.walferry.command(command).args(&["--target", &rig.source.uri(&target)]);
+    let check = run("check").run().await.expect_code(0);
+    assert!(check.said().contains("OUTBOX_EMIT"), "it is not moved: {check:#?}");
+    let mut running = run("replicate").spawn();
+    running.wait_for_stderr("step live").await;
+    init(&target).run().await.expect_code(0);
+    running.sigterm();
+    running.wait_exit().await.expect_code(143);
+    let clean = run("clean").run().await.expect_code(0);
+    assert!(
+        clean.stdout.contains("schema walferry keeps") && clean.stdout.contains("walferry.emit"),
+        "{clean:#?}"
+    );
+    for database in [&rig.database, &target] {
+        rig.source.sql(database, "SELECT walferry.emit('Order', '1', 'Placed', '{}')").await;
+    }
+    let left = "SELECT to_regclass('walferry.runs') IS NULL";
+    assert!(rig.source.value::<bool>(&target, left).await);
+    // A run that begins again finds its place beside it.
+    let mut running = run("replicate").args(&["--existing-schema", "--no-copy"]).spawn();
+    running.wait_for_stderr("step live").await;
+    running.sigterm();
+    running.wait_exit().await.expect_code(143);
+    run("clean").run().await.expect_code(0);
     rig.end().await;
 }

@@ -8,5 +8,8 @@ mod examples;
 mod golden;
 mod init;
 mod letters;
+mod limits;
 pub mod rig;
 mod routes;
+mod scene;
+mod shared;

@@ -29,10 +29,20 @@ pub struct Rig {
 impl Rig {
     /// On the server and the broker that all tests share; `schema` is run in a database of its own. Topics begin with the prefix.
     pub async fn new(schema: &str) -> Rig {
-        static SOURCE: OnceCell<Postgres> = OnceCell::const_new();
-        let source = SOURCE.get_or_init(|| Postgres::start(15));
-        let (source, kafka) = tokio::join!(source, Kafka::shared());
+        let (source, kafka) = tokio::join!(Rig::server(), Kafka::shared());
         Rig::on(source, kafka, schema).await
+    }
+
+    async fn server() -> &'static Postgres {
+        static SOURCE: OnceCell<Postgres> = OnceCell::const_new();
+        SOURCE.get_or_init(|| Postgres::start(15)).await
+    }
+
+    /// Of the same source, through brokers of the test's own.
+    pub async fn through(kafka: &'static Kafka, brokers: &str, schema: &str) -> Rig {
+        let mut rig = Rig::on(Rig::server().await, kafka, schema).await;
+        brokers.clone_into(&mut rig.arguments[1]);
+        rig
     }
 
     pub async fn on(source: &'static Postgres, kafka: &'static Kafka, schema: &str) -> Rig {
@@ -64,6 +74,12 @@ impl Rig {
         self.walferry.command("outbox").args(what).args(&arguments)
     }
 
+    /// Another command with the rig's arguments.
+    pub fn run_command(&self, command: &str) -> Walferry {
+        let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
+        self.walferry.command(command).args(&arguments)
+    }
+
     /// Starts the run and waits until it streams.
     pub async fn start(mut self) -> Rig {
         self.restart().await;
@@ -71,7 +87,13 @@ impl Rig {
     }
 
     pub async fn restart(&mut self) {
-        let mut running = self.command(&["run"]).spawn();
+        self.restart_with(&[]).await;
+    }
+
+    /// With a variable of the environment.
+    pub async fn restart_with(&mut self, environment: &[(&str, &str)]) {
+        let run = self.command(&["run"]);
+        let mut running = environment.iter().fold(run, |run, (name, value)| run.env(name, value)).spawn();
         running.wait_for_stderr("live").await;
         self.running = Some(running);
     }

@@ -3,7 +3,10 @@
 //!
 //! `scripts/test --seeds 100 random` runs more of them, `scripts/test --seed N random` repeats one.
 
+mod fault;
+mod faults;
 mod kills;
+mod rig;
 mod shapes;
 mod workload;
 
@@ -68,6 +71,21 @@ fn on(rng: &mut Rng) -> &'static str {
     if rng.percent(70) { "on" } else { "off" }
 }
 
+/// Ways to apply.
+fn settings(rng: &mut Rng) -> Vec<String> {
+    vec![
+        format!("apply.batch_bytes={}", rng.pick::<&str>(&["64kB", "256kB", "16MB"])),
+        format!("apply.copy_threshold={}", rng.pick::<&str>(&["0", "1", "5", "64"])),
+        format!("apply.set_threshold={}", rng.pick::<&str>(&["0", "1", "3", "8"])),
+        format!("apply.coalesce={}", if rng.percent(75) { "on" } else { "off" }),
+        format!("apply.binary={}", on(rng)),
+        format!("apply.sort={}", on(rng)),
+        format!("apply.ahead={}", on(rng)),
+        format!("apply.flush_apart={}", on(rng)),
+        format!("apply.synchronous_commit={}", if rng.percent(25) { "on" } else { "off" }),
+    ]
+}
+
 async fn survive(seed: u64) {
     let mut rng = Rng::new(seed);
     let (source, target) = majors(&mut rng);
@@ -77,17 +95,7 @@ async fn survive(seed: u64) {
     for table in &tables {
         schema.push_str(&format!("{};\n", table.ddl()));
     }
-    let settings = [
-        format!("apply.batch_bytes={}", rng.pick::<&str>(&["64kB", "256kB", "16MB"])),
-        format!("apply.copy_threshold={}", rng.pick::<&str>(&["0", "1", "5", "64"])),
-        format!("apply.set_threshold={}", rng.pick::<&str>(&["0", "1", "3", "8"])),
-        format!("apply.coalesce={}", if rng.percent(75) { "on" } else { "off" }),
-        format!("apply.binary={}", on(&mut rng)),
-        format!("apply.sort={}", on(&mut rng)),
-        format!("apply.ahead={}", on(&mut rng)),
-        format!("apply.flush_apart={}", on(&mut rng)),
-        format!("apply.synchronous_commit={}", if rng.percent(25) { "on" } else { "off" }),
-    ];
+    let settings = settings(&mut rng);
     let kills: Vec<Kill> = (0..1 + rng.below(3)).map(|_| kill(&mut rng)).collect();
     let shapes: Vec<String> = tables.iter().map(Table::describe).collect();
     let _repeat = Repeat(

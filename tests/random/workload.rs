@@ -9,8 +9,9 @@ use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
 use super::shapes::{SHAPES, Shape};
+use crate::support::canary;
 use crate::support::load::Rng;
-use crate::support::postgres::explain;
+use crate::support::postgres::{connect_as, explain};
 
 pub struct Table {
     shape: &'static Shape,
@@ -56,7 +57,7 @@ impl Table {
             let value = match rng.below(6) {
                 0 => format!("E'a\\tb\\\\N{number}\\n'"),
                 1 => format!("'Größe \"{number}\" ''€'''"),
-                _ => format!("'s{number}'"),
+                _ => format!("'{}-{number}'", canary::ROW),
             };
             text = text.replacen("{s}", &value, 1);
         }
@@ -91,18 +92,49 @@ pub struct Workload {
     task: JoinHandle<()>,
 }
 
+/// Whose session the transactions run in.
+enum Sessions {
+    Given(Client),
+    /// A new one whenever the last one is lost.
+    Of(String),
+}
+
+/// What the server's database may have set otherwise meanwhile.
+const PINNED: &str = "SET search_path = public; SET statement_timeout = 0; SET lock_timeout = 0; SET idle_in_transaction_session_timeout = 0";
+
 impl Workload {
     pub fn start(client: Client, tables: Arc<Vec<Table>>, seed: u64, truncates: bool) -> Self {
+        Self::begin(Sessions::Given(client), tables, seed, truncates)
+    }
+
+    /// Through sessions of its own, which may get lost.
+    pub fn start_on(uri: String, tables: Arc<Vec<Table>>, seed: u64, truncates: bool) -> Self {
+        Self::begin(Sessions::Of(uri), tables, seed, truncates)
+    }
+
+    fn begin(sessions: Sessions, tables: Arc<Vec<Table>>, seed: u64, truncates: bool) -> Self {
         let stop = CancellationToken::new();
         let committed = Arc::new(AtomicU64::new(0));
-        let (stopped, count) = (stop.clone(), Arc::clone(&committed));
+        let mut work = Work {
+            tables,
+            rng: Rng::new(seed.wrapping_mul(0x2545_F491_4F6C_DD1D)),
+            truncates,
+            stop: stop.clone(),
+            committed: Arc::clone(&committed),
+        };
         let task = tokio::spawn(async move {
-            let mut rng = Rng::new(seed.wrapping_mul(0x2545_F491_4F6C_DD1D));
-            while !stopped.is_cancelled() {
-                transaction(&client, &tables, &mut rng, truncates).await;
-                count.fetch_add(1, Ordering::SeqCst);
-                // Slow enough for what reads beside it on a small machine.
-                tokio::time::sleep(Duration::from_millis(rng.below(8))).await;
+            match sessions {
+                Sessions::Given(client) => work.through(&client).await,
+                Sessions::Of(uri) => {
+                    while !work.stop.is_cancelled() {
+                        match connect_as(&uri, "load").await {
+                            Ok(client) if client.batch_execute(PINNED).await.is_ok() => {
+                                work.through(&client).await;
+                            }
+                            _ => tokio::time::sleep(Duration::from_millis(30)).await,
+                        }
+                    }
+                }
             }
         });
         Self { stop, committed, task }
@@ -122,6 +154,26 @@ impl Workload {
     pub async fn stop(self) {
         self.stop.cancel();
         self.task.await.expect("the workload does not fail");
+    }
+}
+
+struct Work {
+    tables: Arc<Vec<Table>>,
+    rng: Rng,
+    truncates: bool,
+    stop: CancellationToken,
+    committed: Arc<AtomicU64>,
+}
+
+impl Work {
+    /// Until it is stopped, or the session is lost.
+    async fn through(&mut self, client: &Client) {
+        while !self.stop.is_cancelled() && !client.is_closed() {
+            transaction(client, &self.tables, &mut self.rng, self.truncates).await;
+            self.committed.fetch_add(1, Ordering::SeqCst);
+            // Slow enough for what reads beside it on a small machine.
+            tokio::time::sleep(Duration::from_millis(self.rng.below(8))).await;
+        }
     }
 }
 
@@ -166,14 +218,14 @@ fn quote(table: &Table) -> String {
     }
 }
 
-/// False: the data did not allow it. A statement that PostgreSQL does not understand is a mistake of the test.
+/// False: the data did not allow it, or the session is lost. A statement that PostgreSQL does not understand is a mistake of the test.
 pub async fn run(client: &Client, statement: &str) -> bool {
     match client.batch_execute(statement).await {
         Ok(()) => true,
         Err(error) => {
-            let code = error.code().map(|code| code.code().to_owned()).unwrap_or_default();
+            let code = error.code().map_or("57P", |code| code.code());
             assert!(
-                ["23", "22", "21", "40"].iter().any(|class| code.starts_with(class)),
+                ["23", "22", "21", "40", "57P"].iter().any(|class| code.starts_with(class)),
                 "{}\n  in: {statement}",
                 explain(&error)
             );

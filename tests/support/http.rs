@@ -32,6 +32,7 @@ impl Http {
         let answer = String::from_utf8(answer).expect("the answer is text");
         let (head, body) = answer.split_once("\r\n\r\n")?;
         let status = head.split(' ').nth(1)?.parse().ok()?;
+        super::canary::expect_none(path, body);
         Some((status, body.to_owned()))
     }
 

@@ -9,11 +9,13 @@
 //! Everything lives in one folder per test process and is gone when the process is, however it ends.
 
 pub mod authority;
+pub mod canary;
 pub mod connect;
 pub mod feed;
 pub mod http;
 pub mod kafka;
 pub mod load;
+pub mod memory;
 pub mod network;
 pub mod options;
 pub mod oracle;

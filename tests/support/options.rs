@@ -10,6 +10,12 @@ pub fn full() -> bool {
     std::env::var_os("WALFERRY_TEST_FULL").is_some()
 }
 
+/// `--minutes`: how long the driver of random faults works.
+pub fn minutes() -> Option<f64> {
+    let text = std::env::var("WALFERRY_TEST_MINUTES").ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("WALFERRY_TEST_MINUTES is not a number: {text}")))
+}
+
 /// The seeds for a randomised test: the one of `--seed`, the first `--seeds`, or the first `default`.
 pub fn seeds(default: u64) -> Vec<u64> {
     match number("WALFERRY_TEST_SEED") {

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
-use super::{programs, scratch};
+use super::{canary, programs, scratch};
 
 /// One run (source, target, name) and, as a builder, one command on it.
 #[derive(Clone, Debug)]
@@ -51,8 +51,8 @@ pub struct Output {
 impl Walferry {
     pub fn new(source: &str, target: &str) -> Self {
         Self {
-            source: source.to_owned(),
-            target: target.to_owned(),
+            source: canary::with_password(source),
+            target: canary::with_password(target),
             name: None,
             command: Vec::new(),
             failpoints: Vec::new(),

@@ -60,7 +60,7 @@ pub async fn read(options: &Options, topic: &str) -> Result<Vec<Letter>> {
 }
 
 fn read_now(options: &Options, topic: &str) -> Result<Vec<Letter>> {
-    let largest = Options { message_bytes: super::sink::LARGEST_LETTER, ..options.clone() };
+    let largest = Options { message_bytes: super::dispatch::LARGEST_LETTER, ..options.clone() };
     let consumer: BaseConsumer<Quiet> = made(largest.consumer(1).create_with_context(Quiet))?;
     let doing = format!("reading topic \"{topic}\"");
     let wrong = |error: rdkafka::error::KafkaError| classify(&error, &doing);
@@ -127,7 +127,7 @@ pub async fn replay(
         Unusable::Error(error) => error,
         Unusable::Name(reason) => Error::refuse("KAFKA_TOPIC_NAME", reason),
     })?;
-    if let Some(reason) = super::sink::undeliverable(event, facts, options.message_bytes) {
+    if let Some(reason) = super::dispatch::undeliverable(event, facts, options.message_bytes) {
         return Err(Error::refuse("KAFKA_MESSAGE_TOO_LARGE", reason));
     }
     let start = Durable { applied: Lsn::ZERO, flushed: Lsn::ZERO };

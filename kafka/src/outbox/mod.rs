@@ -5,6 +5,8 @@
 //!                            └────► <prefix>.dlq ───────┴─► acknowledged by Kafka ─► slot
 //! ```
 //!
+//! [`Beside`] does the same within the stream of the crate's [`KafkaSink`](crate::KafkaSink), whose producer then sends both.
+//!
 //! # Invariants
 //!
 //! 1. **The slot moves by acknowledgement.** A transaction counts when Kafka has every one of its messages, dead letters included, and all
@@ -13,14 +15,21 @@
 //! 3. **Only what is wrong with the event goes to the dead letters.** Whatever Kafka refuses for a reason that somebody can remove (down, not
 //!    allowed, a topic that may not be made) ends the stream, and the event comes again.
 
+mod beside;
 mod counters;
+mod dispatch;
 mod letter;
 mod letters;
 mod sink;
 mod topics;
 
+pub use beside::Beside;
 pub use counters::{Counters, TopicCount};
+pub use dispatch::OutboxOptions;
 pub use letter::{ERROR, ID, PREFIX, ROW, STAGE, TABLE};
 pub use letters::{Letter, REPLAYED, read as read_letters, replay};
-pub use sink::{OutboxOptions, OutboxSink};
+pub use sink::OutboxSink;
+
+pub(crate) use beside::of_tables;
+pub(crate) use dispatch::{Dispatch, Open, producer_config};
 pub use topics::TopicSettings;

@@ -65,7 +65,7 @@ pub async fn inspect(params: &Params, options: &SourceOptions) -> SourceReport {
     let result = waits::check(&session, &facts, found).await;
     note(found, result);
     if options.schema {
-        let result = objects::check(&session, options, &mut facts).await;
+        let result = objects::check(&session, options, &mut facts, found).await;
         note(found, result);
     }
     report.facts = Some(facts);

@@ -1,13 +1,19 @@
 //! What the schema of the source asks of the target besides tables.
 
 use pg::{QualifiedName, Result, Session};
-use pipeline::{ExtensionFacts, SourceFacts};
+use pipeline::{ExtensionFacts, Finding, Side, SourceFacts};
 
 use super::{SourceOptions, texts};
 
 const NOT_OF_EXTENSION: &str = "NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = x.tableoid AND d.objid = x.oid AND d.deptype = 'e')";
 
-pub(super) async fn check(session: &Session, options: &SourceOptions, facts: &mut SourceFacts) -> Result<()> {
+pub(super) async fn check(
+    session: &Session,
+    options: &SourceOptions,
+    facts: &mut SourceFacts,
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    findings.extend(emit(session).await?);
     let whole = !options.selection.is_partial();
     let chosen = format!(
         "(SELECT c.oid, c.tableoid, c.relname, c.relkind, c.relowner, c.relacl, c.reltablespace, c.relnamespace, n.nspname,
@@ -63,6 +69,26 @@ pub(super) async fn check(session: &Session, options: &SourceOptions, facts: &mu
         facts.access_methods = texts(session, &own("pg_am", "amname", "true"), &[]).await?;
     }
     Ok(())
+}
+
+/// Schema `walferry` is each side's own and is not dumped; what applications call in it has to be installed on the other side as well.
+async fn emit(session: &Session) -> Result<Option<Finding>> {
+    let there: bool = session
+        .query_one(
+            "SELECT EXISTS (SELECT FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+                            WHERE n.nspname = 'walferry' AND p.proname = 'emit')",
+            &[],
+        )
+        .await?
+        .get(0);
+    Ok(there.then(|| {
+        Finding::warning(
+            Side::Source,
+            "OUTBOX_EMIT",
+            "walferry.emit is not moved: on the target, applications that call it would fail",
+        )
+        .fix("before they use the target: walferry outbox init --source URI-OF-THE-TARGET, with the layout and grants as on the source")
+    }))
 }
 
 /// Owners and grantees: of the chosen relations and their schemas, and of everything else where all is dumped.

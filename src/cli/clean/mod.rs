@@ -14,7 +14,7 @@ use std::time::Duration;
 use clap::Args;
 use pg::{Error, Purpose, Result, Session};
 use tokio::time::{Instant, sleep};
-use writer::control::{self, Run, RunTable, holder, try_lock};
+use writer::control::{self, Removed, Run, RunTable, holder, try_lock};
 use writer::schema;
 
 use super::options::{Flags, Overrides};
@@ -126,11 +126,16 @@ async fn clean_target(
             .hint("end the long transactions on the target, then walferry clean again"));
         }
     }
-    let gone = control::remove_if_unused(session, name).await?;
-    if gone {
-        done.push("target: schema walferry removed".to_owned());
-    } else if recorded {
-        done.push(format!("target: run \"{name}\" removed from schema walferry, which other runs use"));
+    match control::remove_if_unused(session, name).await? {
+        Removed::Schema => done.push("target: schema walferry removed".to_owned()),
+        Removed::Tables => done.push(
+            "target: schema walferry keeps what walferry outbox has made (walferry.emit); everything else is removed from it"
+                .to_owned(),
+        ),
+        Removed::Run if recorded => {
+            done.push(format!("target: run \"{name}\" removed from schema walferry, which other runs use"));
+        }
+        Removed::Run => {}
     }
     Ok(())
 }

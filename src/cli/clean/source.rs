@@ -10,6 +10,7 @@ use writer::control::{Run, Step};
 
 use super::CleanArgs;
 use crate::config::{Settings, Via};
+use crate::outbox::record;
 
 /// How long the walsender of a process that has just been killed may take to notice.
 const GOING: Duration = Duration::from_secs(3);
@@ -43,6 +44,10 @@ pub async fn clean(
     if let Some(run) = run {
         publications(&admin, run, done).await?;
         identities(&admin, run, done).await?;
+        if record::read(&admin, &run.slot).await?.is_some_and(|record| record.shared) {
+            record::remove(&admin, &run.slot).await?;
+            done.push("source: the record of the outbox events that the slot brought removed".to_owned());
+        }
     }
     if args.lift_fence {
         if fence::lift(&admin).await? {

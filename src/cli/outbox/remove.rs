@@ -34,6 +34,15 @@ pub async fn run(_args: RemoveArgs, context: Context) -> Result<Exit> {
     let run = outbox::Context::new(context.settings, context.reporter, context.cancel)?;
     let session = outbox::connect(&run.source, &run.name, "remove").await?;
     outbox::lock(&session, &run.slot).await?;
+    let admin = outbox::connect(&run.admin, &run.name, "admin").await?;
+    if record::read(&admin, &run.slot).await?.is_some_and(|record| record.shared) {
+        record::remove(&admin, &run.slot).await?;
+        output::print(&format!(
+            "routing from replication slot \"{}\" is forgotten; the slot is a run's that does something else as well, and stays",
+            run.slot
+        ))?;
+        return Ok(Exit::Done);
+    }
     let mut done = Vec::new();
     if let Some(state) = slot::look(&session, &run.slot).await? {
         state.check_usable(run.source.dbname()).or_else(|error| match error.code() {
@@ -43,7 +52,6 @@ pub async fn run(_args: RemoveArgs, context: Context) -> Result<Exit> {
         slot::drop(&session, &run.slot, DYING).await?;
         done.push(format!("replication slot \"{}\" dropped", run.slot));
     }
-    let admin = outbox::connect(&run.admin, &run.name, "admin").await?;
     if run.settings.run.publication.is_empty() {
         let there = admin
             .query_opt("SELECT FROM pg_catalog.pg_publication WHERE pubname = $1", &[&run.name])

@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 use pg::Result;
 
 use crate::cli::options::{Flags, Http, Kafka, Overrides};
 use crate::cli::{Context, Exit};
+use crate::config::OnLimit;
 use crate::http;
 use crate::outbox;
 use crate::output::count;
@@ -27,6 +29,12 @@ pub struct RunArgs {
     /// A Debezium connector's configuration (JSON or .properties) as it is: its event router and its connection
     #[arg(long, value_name = "FILE")]
     pub connector: Option<PathBuf>,
+    /// WAL that the slot may retain on the source, e.g. 50GB; past it the run says so [default: no limit of ours]
+    #[arg(long, value_name = "SIZE")]
+    pub max_retained_wal: Option<String>,
+    /// Past that limit: say so, or drop the slot, which saves the source and ends the run for good [default: warn]
+    #[arg(long, value_name = "WHAT", value_parser = PossibleValuesParser::new(OnLimit::WORDS))]
+    pub on_limit: Option<String>,
     /// At the first start, publish the rows that the outbox tables have already
     #[arg(long)]
     pub snapshot: bool,
@@ -40,6 +48,8 @@ impl Overrides for RunArgs {
     fn assign(&self, flags: &mut Flags<'_>) {
         flags.list("run.publication", "--publication", &self.publication);
         flags.text("run.slot", "--slot", &self.slot);
+        flags.text("limits.max_retained_wal", "--max-retained-wal", &self.max_retained_wal);
+        flags.text("limits.on_limit", "--on-limit", &self.on_limit);
         flags.on("outbox.snapshot", "--snapshot", self.snapshot);
         self.kafka.assign(flags);
         self.http.assign(flags);

@@ -109,6 +109,7 @@ impl State {
             "waiting": live.waiting,
             "warnings": live.warnings,
             "topics": live.topics,
+            "outbox": live.outbox,
             "gap": run.gap,
             "steps": self.steps,
             "host": self.holder.as_ref().map(|_| &live.host),

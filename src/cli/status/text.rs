@@ -76,6 +76,10 @@ fn head(out: &mut String, state: &State) -> std::fmt::Result {
     if !steps.is_empty() {
         writeln!(out, "  steps    {}", steps.join(", "))?;
     }
+    if let Some(outbox) = &run.live.outbox {
+        let (events, letters) = (count(outbox.events), count(outbox.dead_letters));
+        writeln!(out, "  outbox   {events} events routed, {letters} dead letters, since the process began")?;
+    }
     for waiting in &run.live.waiting {
         writeln!(out, "  waiting  {waiting}")?;
     }

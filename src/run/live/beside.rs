@@ -18,6 +18,7 @@ use super::auto::Auto;
 use super::{ENDED, End, requests};
 use crate::config::OnLimit;
 use crate::http;
+use crate::outbox::shared::Shared;
 use crate::run::context::{Context, Half, on_target};
 use crate::run::lag::{Found, LagWatch};
 use crate::run::load;
@@ -169,7 +170,9 @@ pub(super) async fn run(
                     Some(lag) => lag.look(Progress::carrier(client, name).await?),
                     None => Found::default(),
                 };
-                Run::set_live(client, name, &monitor::live(Some(&look), waiting, warnings.clone(), kafka)).await?;
+                let mut live = monitor::live(Some(&look), waiting, warnings.clone(), kafka);
+                live.outbox = context.outbox.as_ref().map(Shared::counted);
+                Run::set_live(client, name, &live).await?;
                 let changes = applied.progress.counters.changes();
                 let rate = (changes - last_rate.1) as f64 / last_rate.0.elapsed().as_secs_f64().max(0.001);
                 last_rate = (Instant::now(), changes);

@@ -17,8 +17,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kafka::Announcement;
-use pg::{Error, Lsn, Result};
+use pg::{Error, Lsn, Result, Session};
 use pipeline::{Durable, direct::direct};
+use reader::catalog::PublicationState;
 use reader::slot::{self, SlotState};
 use reader::stream;
 use tokio::task::JoinSet;
@@ -39,6 +40,7 @@ use super::topics::{self, Topics};
 use super::watch::Watch;
 use super::{load, refresh, resync};
 use crate::config::{ReplicaRole, SynchronousCommit, Via};
+use crate::outbox::shared::{self, Followed, Joined};
 
 /// Why the stream ended without an error.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,6 +72,13 @@ pub async fn stream(context: &Context, owner: &mut Owner, run: &Run, backoff: &m
     Watch::default().look(context, owner.session(), run, &source).await?;
     let look = refresh::look(context, owner, run, &source).await?;
     let formats = Formats::read(&source).await?;
+    let joined = match &topics {
+        Some(topics) if context.half == Half::Both => {
+            let confirmed = state.as_ref().and_then(SlotState::confirmed_flush);
+            route(context, run, &source, topics.read.max(confirmed.unwrap_or_default()), &look.names).await?
+        }
+        _ => None,
+    };
     drop(source);
     let tables = RunTable::all(owner.session(), &run.name).await?;
     if tables.iter().any(|table| table.state.to_copy()) {
@@ -99,7 +108,10 @@ pub async fn stream(context: &Context, owner: &mut Owner, run: &Run, backoff: &m
         Applier::start(connections, &context.target, apply, Feed::of(&tables), owner.epoch).await?;
     look.tell(owner, run).await?;
     let start = applier.position();
-    let from = topics.as_ref().map_or(start.end_lsn, |topics| topics.start);
+    let mut from = topics.as_ref().map_or(start.end_lsn, |topics| topics.start);
+    if let Some(joined) = &joined {
+        from = from.min(joined.beside.from);
+    }
     if context.half == Half::Writer {
         announce::now(context, owner, run, &look.names).await?;
     }
@@ -112,6 +124,10 @@ pub async fn stream(context: &Context, owner: &mut Owner, run: &Run, backoff: &m
     options.timeline = run.source.as_ref().and_then(|source| u32::try_from(source.timeline).ok());
     options.reporter = context.reporter.clone();
     options.binary = binary;
+    if let Some(joined) = &joined {
+        options.message_prefixes.clone_from(&joined.prefixes);
+    }
+    let (outbox, _watching) = joined.map(Joined::split).unzip();
     // The reader is stopped first: the writer then drains what is whole, and what it acknowledges is confirmed to the source.
     let (stop, give_up) = (CancellationToken::new(), CancellationToken::new());
     let mut tasks = JoinSet::new();
@@ -129,7 +145,8 @@ pub async fn stream(context: &Context, owner: &mut Owner, run: &Run, backoff: &m
         Some(topics) => {
             let carrier = Progress::carrier(owner.session(), &run.name).await?;
             let reads = (context.half == Half::Both).then_some(&announcement);
-            let halves = topics.open(context, &tables, start.end_lsn, carrier.as_deref(), reads).await?;
+            let halves =
+                topics.open(context, &tables, start.end_lsn, carrier.as_deref(), reads, outbox).await?;
             halves.spawn(&mut tasks, options, applier, reading, writing);
         }
     }
@@ -170,6 +187,24 @@ pub async fn stream(context: &Context, owner: &mut Owner, run: &Run, backoff: &m
         note_last(context, owner, &handle).await;
     }
     end
+}
+
+/// Outbox events in the same stream, if they are asked for. `from`: Kafka has them up to here.
+async fn route(
+    context: &Context,
+    run: &Run,
+    source: &Session,
+    from: Lsn,
+    publications: &[String],
+) -> Result<Option<Joined>> {
+    let slot_lsn = run.slot_lsn.unwrap_or_default();
+    let Some(outbox) = &context.outbox else {
+        return shared::left(source, &context.name, &run.slot, slot_lsn).await.map(|()| None);
+    };
+    let published = PublicationState::read(source, publications).await?;
+    let followed =
+        Followed { slot: &run.slot, slot_lsn, publications, published: &published, from, rows: true };
+    Box::pin(outbox.join(source, &context.health, &followed)).await.map(Some)
 }
 
 async fn progress_of(owner: &Owner, run: &Run) -> Result<Progress> {

@@ -129,7 +129,7 @@ async fn stream(
     let start = applier.position();
     let topics = Topics::look(context, run, start.end_lsn).await?.of_these_tables_alone();
     let carrier = Progress::carrier(session, &key).await?;
-    let halves = topics.open(context, &tables, start.end_lsn, carrier.as_deref(), None).await?;
+    let halves = topics.open(context, &tables, start.end_lsn, carrier.as_deref(), None, None).await?;
     let (stop, give_up) = (CancellationToken::new(), CancellationToken::new());
     let mut tasks = JoinSet::new();
     halves.spawn_writer(&mut tasks, applier, stop.clone(), give_up.clone());

@@ -22,7 +22,7 @@ use tokio_postgres::Client;
 use super::oracle::{self, Events, Scope, differences};
 use super::postgres::explain;
 use super::walferry::{Running, Status};
-use super::{Postgres, Walferry};
+use super::{Postgres, Walferry, canary};
 use pg::Lsn;
 
 /// How long anything may take.
@@ -207,6 +207,9 @@ impl Feed {
     /// Ends the runs and frees what the shared servers keep for them.
     pub async fn end(mut self) {
         self.kill().await;
+        for lane in &self.lanes {
+            canary::expect_none_recorded(self.target, &lane.database).await;
+        }
         let slots = "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE database = current_database() AND active";
         let session = self.source.connect(&self.database).await;
         run(&session, slots).await;

@@ -9,6 +9,7 @@
 
 use super::{Plan, Rng};
 use crate::support::Postgres;
+use crate::support::canary::ROW;
 
 const START_BALANCE: u64 = 1000;
 
@@ -56,10 +57,10 @@ pub async fn create(server: &Postgres, database: &str, accounts: u64) {
              body text);
          CREATE INDEX ON bank.item (owner);
          CREATE TABLE bank.visit (id bigserial PRIMARY KEY, account int NOT NULL, at timestamptz DEFAULT now());
-         INSERT INTO bank.account SELECT i, {START_BALANCE}, 'holder ' || i FROM generate_series(1, {accounts}) i;
+         INSERT INTO bank.account SELECT i, {START_BALANCE}, '{ROW} holder ' || i FROM generate_series(1, {accounts}) i;
          INSERT INTO bank.counter (last) VALUES (0);
          INSERT INTO bank.item (rank, owner, price, body)
-             SELECT i, i, i * 1.01, CASE WHEN i % 5 = 0 THEN {long} ELSE 'short' END
+             SELECT i, i, i * 1.01, CASE WHEN i % 5 = 0 THEN {long} ELSE '{ROW}' END
              FROM generate_series(1, {accounts}) i;",
         long = long_text("i::text"),
     );
@@ -124,7 +125,7 @@ fn change(mix: Mix, rng: &mut Rng, statements: &mut Vec<String>) {
     match rng.below(100) {
         0..25 => {
             let owner = account(rng);
-            let body = if rng.percent(20) { long_text(&format!("'{number}'")) } else { "'short'".to_owned() };
+            let body = if rng.percent(20) { long_text(&format!("'{number}'")) } else { format!("'{ROW}'") };
             let rows = 1 + rng.below(5);
             statements.push(format!(
                 "INSERT INTO bank.item (rank, owner, price, tags, body)

@@ -1,6 +1,7 @@
 //! Random values as SQL literals, with a taste for the ones that break things.
 
 use super::Rng;
+use crate::support::canary;
 
 /// What has to be known of a column's type.
 pub struct Value {
@@ -76,7 +77,7 @@ fn text(length: Option<i32>, rng: &mut Rng) -> String {
         0 => String::new(),
         1 => format!("NULL {{\"a\\b\"}},\t{number}"),
         2 => format!("Größe €{number}\n"),
-        _ => format!("text {number}"),
+        _ => format!("{} {number}", canary::ROW),
     };
     let limit = length.map_or(usize::MAX, |length| usize::try_from(length).expect("a length"));
     quote(&long.chars().take(limit).collect::<String>())

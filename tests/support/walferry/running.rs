@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Child;
 
 use super::{Output, Status, Walferry};
-use crate::support::scratch;
+use crate::support::{canary, scratch};
 
 /// How long the waits for a state last at most.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -193,6 +193,13 @@ impl Drop for Running {
             eprintln!("--- {:?}, the last lines of its stderr:\n{}", self.walferry.command, last.join("\n"));
         }
         let _ = self.child.start_kill();
+        for (what, text) in [("stdout", self.stdout()), ("stderr", self.stderr())] {
+            canary::expect_none(&format!("{what} of {:?}", self.walferry.command), &text);
+        }
+        // A device has no end.
+        if let Some(log) = self.walferry.log.as_ref().filter(|log| log.is_file()) {
+            canary::expect_none("the log", &std::fs::read_to_string(log).unwrap_or_default());
+        }
         scratch::unwatch(self.id);
         scratch::remove(&self.folder);
     }

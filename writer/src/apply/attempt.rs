@@ -8,6 +8,7 @@ use pipeline::ChangeSource;
 use super::acknowledge::{LONG_PATIENCE, PATIENCE};
 use super::careful::{self, Outcome};
 use super::execute::{ExecuteOptions, Refusal};
+use super::missing::Missing;
 use super::piece::Piece;
 use super::plan::{Plan, PlanOptions, Step, plan};
 use super::tables::SCHEMA;
@@ -39,6 +40,7 @@ impl Retry {
 /// What a plan that was carried out has come to.
 pub(super) struct Found {
     counts: Counters,
+    missing: Missing,
     /// The answer to the look at the target's schema, if it was time for one.
     schema: Option<Vec<Option<String>>>,
 }
@@ -106,7 +108,9 @@ impl Applier {
                     // What the plan was made from is not so any more.
                     self.undo(nested).await?;
                 }
-                Ok(Found { counts, .. }) => {
+                Ok(Found { mut counts, missing, .. }) => {
+                    counts.missing = missing.count();
+                    self.tell_missing(&missing);
                     if nested {
                         self.pipeline.query("RELEASE SAVEPOINT walferry_piece")?;
                     }
@@ -181,19 +185,25 @@ impl Applier {
             copy_threshold: self.options.copy_threshold,
             set_threshold: self.options.set_threshold,
         };
-        let mut found = Found { counts: Counters::default(), schema: None };
+        let mut found = Found { counts: Counters::default(), missing: Missing::default(), schema: None };
         for step in &plan.steps {
             let Step::Row { target, change, index, careful: true } = step else {
-                self.pipeline.send(step, options).await?;
+                if let Err(error) = self.pipeline.send(step, options).await {
+                    return self.not_sent(error).await;
+                }
                 continue;
             };
             // What was sent before has to be in, and accepted.
             if let Err(refusal) = self.pipeline.drain().await? {
                 return Ok(Err((refusal, *index)));
             }
-            match careful::apply(&mut self.pipeline, target, change).await? {
+            let outcome = match careful::apply(&mut self.pipeline, target, change).await {
+                Ok(outcome) => outcome,
+                Err(error) => return self.not_sent(error).await,
+            };
+            match outcome {
                 Ok(Outcome::Applied) => {}
-                Ok(Outcome::Missing) => found.counts.missing += 1,
+                Ok(Outcome::Missing) => found.missing.add(Some(target)),
                 Ok(Outcome::Overwritten) => {
                     found.counts.overwritten += 1;
                     if self.recorder.first_overwrite(&target.name) {
@@ -218,11 +228,33 @@ impl Applier {
         }
         match self.pipeline.drain().await? {
             Ok(mut rows) => {
-                found.counts.missing += self.pipeline.take_missing();
+                found.missing.merge(&self.pipeline.take_missing());
                 found.schema = if looks { rows.pop() } else { None };
                 Ok(Ok(found))
             }
             Err(refusal) => Ok(Err((refusal, 0))),
+        }
+    }
+
+    /// A change that was refused here, before it was sent: what was sent before it has to be undone as if the server had refused it.
+    async fn not_sent(&mut self, error: Error) -> Result<std::result::Result<Found, (Refusal, usize)>> {
+        if error.class() != Class::Stop {
+            return Err(error);
+        }
+        Ok(Err(match self.pipeline.drain().await? {
+            Err(earlier) => (earlier, 0),
+            Ok(_) => (Refusal::Error { error, target: None }, 0),
+        }))
+    }
+
+    fn tell_missing(&mut self, missing: &Missing) {
+        for target in missing.tables() {
+            if self.recorder.first_missing(&target.name) {
+                tracing::warn!(
+                    "table {0}: an update or delete found no row and was left out (said once per table); compare the two sides: walferry verify --table '{0}'",
+                    target.name
+                );
+            }
         }
     }
 

@@ -49,7 +49,7 @@ impl Applier {
     pub(super) async fn commit(&mut self, next: Progress, synchronous: bool) -> Result<()> {
         let run = self.options.progress_key();
         let mode = if synchronous { "SET LOCAL synchronous_commit = on; " } else { "" };
-        let mut sql = format!("{mode}{}; COMMIT", next.insert_sql(run, self.carrier.behind(next.end_lsn)));
+        let mut sql = format!("{mode}{}; COMMIT", next.next_sql(run, self.carrier.behind(next.end_lsn)));
         if next.seq - self.pruned > PRUNE_EVERY {
             sql += &format!(
                 "; DELETE FROM walferry.progress WHERE run = {} AND seq >= {} AND seq < {}",

@@ -15,6 +15,7 @@ use postgres_protocol::message::frontend;
 
 use super::encode;
 use super::fixed;
+use super::missing::Missing;
 use super::plan::{RowChange, Step};
 use super::row::Row;
 use super::statement::{Shape, Statements, carried_columns, fixed_columns, set_columns, sorted_key};
@@ -68,9 +69,11 @@ pub struct Pipeline {
     /// Extended-protocol messages were written that no Sync has followed.
     unsynced: bool,
     failure: Option<Refusal>,
-    missing: i64,
+    missing: Missing,
     /// A single change is under way, whose outcome is looked at.
     looking: bool,
+    /// It found no row.
+    found_none: bool,
     /// Round trips: how often the pipeline was waited for.
     pub round_trips: u64,
     rows: Vec<Vec<Option<String>>>,
@@ -85,8 +88,9 @@ impl Pipeline {
             ready_due: 0,
             unsynced: false,
             failure: None,
-            missing: 0,
+            missing: Missing::default(),
             looking: false,
+            found_none: false,
             round_trips: 0,
             rows: Vec::new(),
         }
@@ -386,14 +390,15 @@ impl Pipeline {
                 Some(target) if target.may_find_none() && !self.looking => {
                     self.failure = Some(Refusal::Redo { table: target.id, error: None });
                 }
-                _ => self.missing += 1,
+                _ if self.looking => self.found_none = true,
+                target => self.missing.add(target.as_ref()),
             },
             _ => {}
         }
     }
 
     /// Updates and deletes that found no row since the last call.
-    pub fn take_missing(&mut self) -> i64 {
+    pub fn take_missing(&mut self) -> Missing {
         std::mem::take(&mut self.missing)
     }
 
@@ -403,15 +408,11 @@ impl Pipeline {
         target: &Arc<Target>,
         change: &RowChange,
     ) -> Result<std::result::Result<u64, Refusal>> {
-        let before = self.missing;
         self.send_row(target, change)?;
-        self.looking = true;
+        (self.looking, self.found_none) = (true, false);
         let result = self.drain().await;
         self.looking = false;
-        let result = result?;
-        let none = self.missing > before;
-        self.missing = before;
-        Ok(result.map(|_| u64::from(!none)))
+        Ok(result?.map(|_| u64::from(!self.found_none)))
     }
 
     /// Is there a row with this key?

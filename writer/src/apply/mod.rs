@@ -26,6 +26,7 @@ mod execute;
 mod fixed;
 mod flusher;
 mod key_map;
+mod missing;
 mod piece;
 mod plan;
 mod row;

@@ -33,6 +33,7 @@ pub struct Touched(pub HashMap<QualifiedName, TouchedKeys>);
 pub struct Recorder {
     touched: Option<Touched>,
     overwritten: HashSet<QualifiedName>,
+    missing: HashSet<QualifiedName>,
 }
 
 impl Recorder {
@@ -47,6 +48,11 @@ impl Recorder {
     /// Is this the first row of the table that was overwritten?
     pub fn first_overwrite(&mut self, table: &QualifiedName) -> bool {
         self.overwritten.insert(table.clone())
+    }
+
+    /// Is this the first row of the table that was not found?
+    pub fn first_missing(&mut self, table: &QualifiedName) -> bool {
+        self.missing.insert(table.clone())
     }
 
     pub fn note(&mut self, piece: &Piece, tables: &mut Tables) {

@@ -118,11 +118,22 @@ pub async fn ensure(client: &Client) -> Result<()> {
     Ok(())
 }
 
-/// Forgets a run; drops the schema when it was the last one. True when the schema is gone. A schema that somebody else owns is
-/// emptied and left.
-pub async fn remove_if_unused(client: &mut Client, run: &str) -> Result<bool> {
+/// What is left of schema `walferry`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Removed {
+    /// Nothing of ours.
+    Schema,
+    /// `walferry.emit`, or the record of `walferry outbox`; no run.
+    Tables,
+    /// Other runs.
+    Run,
+}
+
+/// Forgets a run; drops the schema when it was the last one. A schema that somebody else owns is emptied and left, and one that has
+/// `walferry.emit` keeps that.
+pub async fn remove_if_unused(client: &mut Client, run: &str) -> Result<Removed> {
     if !exists(client).await? {
-        return Ok(true);
+        return Ok(Removed::Schema);
     }
     let tx = client.transaction().await?;
     for table in ["runs", "tables", "progress", "post_data", "requests", "skips", "steps"] {
@@ -137,6 +148,7 @@ pub async fn remove_if_unused(client: &mut Client, run: &str) -> Result<bool> {
         let keys = "DELETE FROM walferry.progress WHERE pg_catalog.strpos(run, $1 || '#') = 1";
         tx.execute(keys, &[&run]).await?;
     }
+    let mut removed = Removed::Run;
     let last: bool = tx.query_one("SELECT NOT EXISTS (SELECT FROM walferry.runs)", &[]).await?.get(0);
     if last {
         let owned: bool = tx
@@ -155,6 +167,7 @@ pub async fn remove_if_unused(client: &mut Client, run: &str) -> Result<bool> {
             )
             .await?
             .get(0);
+        removed = if outbox { Removed::Tables } else { Removed::Schema };
         if owned && !outbox {
             tx.batch_execute("DROP SCHEMA walferry CASCADE").await?;
         } else {
@@ -169,5 +182,5 @@ pub async fn remove_if_unused(client: &mut Client, run: &str) -> Result<bool> {
         }
     }
     tx.commit().await?;
-    Ok(last)
+    Ok(removed)
 }

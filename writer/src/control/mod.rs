@@ -24,11 +24,11 @@ mod skip;
 mod step;
 mod table;
 
-pub use ddl::{ensure, exists, remove_if_unused};
+pub use ddl::{Removed, ensure, exists, remove_if_unused};
 pub use lock::{Holder, holder, try_lock};
 pub use progress::{Carrier, Counters, FENCED, Progress, fenced};
 pub use request::{Request, RequestKind, RequestState};
-pub use run::{CutoverState, Live, Mode, Run, SourceIdentity, StatusError, TopicLive};
+pub use run::{CutoverState, Live, Mode, OutboxLive, Run, SourceIdentity, StatusError, TopicLive};
 pub use shard::{Assigned, Shard, together};
 pub use skip::{Skips, ask_to_skip};
 pub use step::{Step, StepTime};

@@ -2,7 +2,8 @@
 //!
 //! Append-only. Every target transaction that applies changes inserts the row `seq + 1` of its run; the primary key (run, seq) is
 //! the fence: of two processes that would both apply the next transaction, one waits for the other's commit and then fails with
-//! 23505. Nothing is updated in place, so a snapshot held for hours on the target doesn't make the newest row slower to find.
+//! 23505. A row may be pruned that one still wants to insert, so an apply transaction also asks for its predecessor, and gets a number
+//! that is taken where that is gone or not its own. Nothing is updated in place, so a snapshot held for hours on the target doesn't make the newest row slower to find.
 //! Old rows are pruned in the background (docs/decisions/0002-progress.md).
 
 use pg::{Error, Lsn, Result};
@@ -103,6 +104,24 @@ impl Progress {
     /// The statement that appends `self`, with the carrier's position.
     #[must_use]
     pub fn insert_sql(&self, run: &str, carrier: Carrier<'_>) -> String {
+        self.insert(run, &self.seq.to_string(), carrier)
+    }
+
+    /// The same for whoever has been at `seq - 1` since some time: fails with 23505 as well if that row is gone, or is one of another
+    /// epoch. The predecessor is locked against being pruned until the row is in.
+    #[must_use]
+    pub fn next_sql(&self, run: &str, carrier: Carrier<'_>) -> String {
+        let quoted = pg::quote_literal(run);
+        let seq = format!(
+            "coalesce((SELECT seq + 1 FROM walferry.progress WHERE run = {quoted} AND seq = {} AND epoch = {} FOR KEY SHARE), \
+             (SELECT seq FROM walferry.progress WHERE run = {quoted} ORDER BY seq DESC LIMIT 1 FOR KEY SHARE))",
+            self.seq - 1,
+            self.epoch
+        );
+        self.insert(run, &seq, carrier)
+    }
+
+    fn insert(&self, run: &str, seq: &str, carrier: Carrier<'_>) -> String {
         let c = &self.counters;
         let run = pg::quote_literal(run);
         let carrier = match carrier {
@@ -114,8 +133,7 @@ impl Progress {
         };
         format!(
             "INSERT INTO walferry.progress (run, seq, epoch, end_lsn, inserted, updated, deleted, truncated, transactions, \
-             missing, overwritten, skipped, carrier) VALUES ({run}, {}, {}, '{}', {}, {}, {}, {}, {}, {}, {}, {}, {carrier})",
-            self.seq,
+             missing, overwritten, skipped, carrier) VALUES ({run}, {seq}, {}, '{}', {}, {}, {}, {}, {}, {}, {}, {}, {carrier})",
             self.epoch,
             self.end_lsn,
             c.inserted,

@@ -65,10 +65,20 @@ pub struct Live {
     pub warnings: Vec<String>,
     /// Through Kafka: the run's topics, those of the transactions first.
     pub topics: Vec<TopicLive>,
+    /// Outbox events that are routed in the same stream; none: nothing is routed there.
+    pub outbox: Option<OutboxLive>,
     pub host: String,
     pub pid: u32,
     /// Unix time in ms at which this was written.
     pub at_ms: u64,
+}
+
+/// What the running process has routed since it began.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OutboxLive {
+    pub events: u64,
+    pub dead_letters: u64,
 }
 
 /// How far the writer is behind the end of a topic, and ahead of its retention.

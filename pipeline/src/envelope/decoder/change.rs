@@ -39,13 +39,10 @@ pub(super) fn decode(
     value: &Value<'_>,
 ) -> Result<Decoded> {
     let source = value.member("source")?;
-    let name = QualifiedName::new(source.text("schema")?, source.text("table")?);
     if source.text("name")? != context.options.prefix {
         return Err(malformed("\"source.name\" is another prefix"));
     }
-    if context.topics.table(&name) != record.topic {
-        return Err(malformed("its table is not the topic's"));
-    }
+    let name = tables.name(context.topics, record.topic, source.text("schema")?, source.text("table")?)?;
     let xid = source.optional("txId").map(|_| source.whole::<u64>("txId")).transpose()?.map(|xid| xid as u32);
     let position = match fields::position(record)? {
         Some(position) => position,
@@ -215,11 +212,11 @@ fn described(types: Option<&TableTypes>, name: &QualifiedName) -> Arc<Relation> 
 }
 
 /// The names of the message key's columns.
-fn message_key(key: Option<&[u8]>) -> Result<Vec<String>> {
+fn message_key(key: Option<&[u8]>) -> Result<Vec<Cow<'_, str>>> {
     let Some(key) = key else { return Ok(Vec::new()) };
     match payload_or_null(key)? {
         Value::Object(members) if members.len() <= COLUMNS => {
-            Ok(members.into_iter().map(|(name, _)| name.into_owned()).collect())
+            Ok(members.into_iter().map(|(name, _)| name).collect())
         }
         Value::Null => Ok(Vec::new()),
         _ => Err(malformed("the key is not an object")),
@@ -231,13 +228,13 @@ fn version<'t>(
     tables: &'t mut Tables,
     name: &QualifiedName,
     image: &Members<'_>,
-    key: Option<&[String]>,
+    key: Option<&[Cow<'_, str>]>,
 ) -> Result<&'t Table> {
     tables.get(context.options, context.types.get(name), name, image.iter().map(|(name, _)| &**name), key)
 }
 
 /// The old row. A key tuple's other columns mean nothing.
-fn old(context: &Context<'_>, table: &Table, before: &Members<'_>, key: &[String]) -> Result<OldTuple> {
+fn old(context: &Context<'_>, table: &Table, before: &Members<'_>, key: &[Cow<'_, str>]) -> Result<OldTuple> {
     let full = match context.dialect {
         Dialect::Walferry => {
             before.len() == table.relation.columns.len()

@@ -1,5 +1,6 @@
 //! Versions of tables as the messages show them: an object's names, in order.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use pg::{QualifiedName, Result};
 use super::malformed;
 use crate::change::{Relation, RelationColumn, RelationId, ReplicaIdentity};
 use crate::envelope::options::Options;
+use crate::envelope::topic::Topics;
 use crate::envelope::types::TableTypes;
 use crate::envelope::value::Codec;
 
@@ -23,8 +25,9 @@ pub(super) struct Table {
 
 #[derive(Default)]
 pub(super) struct Tables {
-    /// By topic; several tables may share one.
     by_name: HashMap<QualifiedName, Table>,
+    /// The tables that were met in each topic; several may share one.
+    by_topic: HashMap<String, Vec<Arc<QualifiedName>>>,
     /// OIDs given out: the source's are not in the events.
     ids: HashMap<QualifiedName, RelationId>,
 }
@@ -32,6 +35,29 @@ pub(super) struct Tables {
 impl Tables {
     pub(super) fn forget(&mut self) {
         self.by_name.values_mut().for_each(|table| table.stale = true);
+    }
+
+    /// The table that an event of `topic` says it is of.
+    ///
+    /// # Errors
+    /// Its topic is another one.
+    pub(super) fn name(
+        &mut self,
+        topics: &Topics,
+        topic: &str,
+        schema: &str,
+        table: &str,
+    ) -> Result<Arc<QualifiedName>> {
+        let met = self.by_topic.get(topic).into_iter().flatten();
+        if let Some(name) = met.into_iter().find(|name| name.name == table && name.schema == schema) {
+            return Ok(name.clone());
+        }
+        let name = Arc::new(QualifiedName::new(schema, table));
+        if topics.table(&name) != topic {
+            return Err(malformed("its table is not the topic's"));
+        }
+        self.by_topic.entry(topic.to_owned()).or_default().push(name.clone());
+        Ok(name)
     }
 
     /// The table as it was last seen, whatever its columns.
@@ -46,11 +72,11 @@ impl Tables {
         types: Option<&TableTypes>,
         name: &QualifiedName,
         columns: impl ExactSizeIterator<Item = &'n str> + Clone,
-        key: Option<&[String]>,
+        key: Option<&[Cow<'_, str>]>,
     ) -> Result<&Table> {
         let known = self.by_name.get(name).is_some_and(|table| {
             !table.stale
-                && key.is_none_or(|key| table.key == key)
+                && key.is_none_or(|key| table.key == *key)
                 && table.relation.columns.len() == columns.len()
                 && table.relation.columns.iter().map(|column| &column.name[..]).eq(columns.clone())
         });
@@ -59,7 +85,7 @@ impl Tables {
             let id = *self.ids.entry(name.clone()).or_insert(next);
             let earlier = self.by_name.remove(name).map(|table| table.key);
             let key = match key {
-                Some(key) => key.to_vec(),
+                Some(key) => key.iter().map(|name| name.clone().into_owned()).collect(),
                 None => earlier.or_else(|| types.map(|types| types.key.clone())).unwrap_or_default(),
             };
             let table = make(options, types, name, id, columns, key)?;

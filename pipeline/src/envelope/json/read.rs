@@ -8,6 +8,8 @@ use std::borrow::Cow;
 const DEPTH: u32 = 64;
 /// More values in one message are refused: a tree costs many times its text.
 const NODES: u32 = 4_000_000;
+/// Room that an object's members have at first: most images and the blocks around them are smaller.
+const MEMBERS: usize = 16;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::envelope) enum Value<'a> {
@@ -131,12 +133,12 @@ impl<'a> Reader<'a> {
 
     fn object(&mut self, depth: u32) -> Result<Value<'a>> {
         self.expect(b'{')?;
-        let mut members = Vec::new();
         self.space();
         if self.peek() == Some(b'}') {
             self.at += 1;
-            return Ok(Value::Object(members));
+            return Ok(Value::Object(Vec::new()));
         }
+        let mut members = Vec::with_capacity(MEMBERS);
         loop {
             self.space();
             let name = self.string()?;
@@ -178,8 +180,8 @@ impl<'a> Reader<'a> {
 
     fn number(&mut self) -> Result<&'a str> {
         let rest = &self.text[self.at..];
-        let end =
-            rest.find(|c: char| !matches!(c, '0'..='9' | '+' | '-' | '.' | 'e' | 'E')).unwrap_or(rest.len());
+        let part = |byte: &u8| matches!(byte, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E');
+        let end = rest.bytes().position(|byte| !part(&byte)).unwrap_or(rest.len());
         if !super::is_number(&rest.as_bytes()[..end]) {
             return Err(self.malformed());
         }
@@ -194,6 +196,9 @@ impl<'a> Reader<'a> {
         let mut owned: Option<String> = None;
         let mut from = start;
         loop {
+            let rest = &text.as_bytes()[self.at..];
+            let plain = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20));
+            self.at += plain.unwrap_or(rest.len());
             match self.peek() {
                 Some(b'"') => break,
                 Some(b'\\') => {
@@ -206,8 +211,7 @@ impl<'a> Reader<'a> {
                     }
                     from = self.at;
                 }
-                None | Some(0..0x20) => return Err(self.malformed()),
-                Some(_) => self.at += 1,
+                _ => return Err(self.malformed()),
             }
         }
         let rest = &text[from..self.at];

@@ -1,5 +1,8 @@
 //! What is on its way to Kafka, transaction by transaction, and what that allows: END when every event is there, the slot when END is.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 
 use pg::{Error, Lsn};
@@ -149,33 +152,51 @@ impl Ledger {
         }
     }
 
-    /// The transaction's COMMIT has come. `idle`: `end` is a heartbeat, because it had no events or its END is not wanted.
+    /// The transaction's COMMIT has come. `idle`: `end` is a heartbeat, because it had no events of tables or its END is not wanted.
     pub fn close(&mut self, number: usize, end_lsn: Lsn, end: Waiting, idle: bool) {
-        // A later idle position says all that an earlier one would.
-        let supersedes = idle && number > self.first && number > self.marking && {
-            let before = number - 1 - self.first;
-            self.entries.get(before).is_some_and(|entry| entry.idle)
-        };
-        // Not what has events of its own on their way.
-        let supersedes = supersedes && self.entry(number).is_some_and(|entry| entry.outstanding == 0);
         self.bytes += end.bytes();
-        if supersedes
-            && self.entries.len() == number - self.first + 1
-            && let Some(last) = self.entries.pop_back()
-        {
-            debug_assert!(last.outstanding == 0);
-            if let Some(before) = self.entries.back_mut() {
-                let earlier = before.end.replace(end);
-                before.end_lsn = Some(end_lsn);
-                self.bytes -= earlier.map_or(0, |end| end.bytes());
+        if idle && number > self.first && number > self.marking {
+            match self.supersede(number, end_lsn, end) {
+                Ok(()) => return,
+                Err(kept) => return self.closed(number, end_lsn, kept, idle),
             }
-            return;
         }
+        self.closed(number, end_lsn, end, idle);
+    }
+
+    fn closed(&mut self, number: usize, end_lsn: Lsn, end: Waiting, idle: bool) {
         if let Some(entry) = self.entry(number) {
             entry.end_lsn = Some(end_lsn);
             entry.end = Some(end);
             entry.idle = idle;
         }
+    }
+
+    /// A later idle position says all that the one right before it would, unless that was sent. Gives the heartbeat back where the entry
+    /// itself has to say it: messages of its own are on their way.
+    fn supersede(&mut self, number: usize, end_lsn: Lsn, end: Waiting) -> std::result::Result<(), Waiting> {
+        let (at, last) = (number - self.first, self.entries.len() - 1);
+        if !self.entries[at - 1].idle {
+            return Err(end);
+        }
+        let merged = at == last && self.entries[at].outstanding == 0;
+        if merged {
+            self.entries.pop_back();
+        }
+        let before = &mut self.entries[at - 1];
+        let (earlier, kept) = if merged {
+            before.end_lsn = Some(end_lsn);
+            (before.end.replace(end), Ok(()))
+        } else {
+            // It counts with the position behind it.
+            before.end_lsn = None;
+            before.idle = false;
+            before.bare = true;
+            before.acknowledged = before.outstanding == 0;
+            (before.end.take(), Err(end))
+        };
+        self.bytes -= earlier.map_or(0, |end| end.bytes());
+        kept
     }
 
     /// The transaction's COMMIT has come and no marker follows it.
@@ -190,18 +211,24 @@ impl Ledger {
 
     /// The next marker that may be sent now.
     pub fn next_marker(&mut self) -> Option<(Part, Waiting)> {
-        self.marking = self.marking.max(self.first);
-        let number = self.marking;
-        let entry = self.entries.get_mut(number - self.first)?;
-        if let Some(begin) = entry.begin.take() {
-            return Some((Part::Begin(number), begin));
+        loop {
+            self.marking = self.marking.max(self.first);
+            let number = self.marking;
+            let entry = self.entries.get_mut(number - self.first)?;
+            if let Some(begin) = entry.begin.take() {
+                return Some((Part::Begin(number), begin));
+            }
+            if entry.outstanding > 0 {
+                return None;
+            }
+            if entry.bare {
+                self.marking += 1;
+                continue;
+            }
+            let end = entry.end.take()?;
+            self.marking += 1;
+            return Some((Part::End(number), end));
         }
-        if entry.outstanding > 0 {
-            return None;
-        }
-        let end = entry.end.take()?;
-        self.marking += 1;
-        Some((Part::End(number), end))
     }
 
     /// Kafka has it. True: somebody may have waited for this.
@@ -231,7 +258,7 @@ impl Ledger {
     fn settle(&mut self) {
         let mut reached = None;
         while self.entries.front().is_some_and(|entry| entry.acknowledged) {
-            reached = self.entries.pop_front().and_then(|entry| entry.end_lsn);
+            reached = self.entries.pop_front().and_then(|entry| entry.end_lsn).or(reached);
             self.first += 1;
         }
         if let (Some(lsn), Some(durable)) = (reached, &self.durable) {
@@ -250,112 +277,5 @@ impl Ledger {
 
     fn entry(&mut self, number: usize) -> Option<&mut Entry> {
         self.entries.get_mut(number.checked_sub(self.first)?)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn message(name: &str) -> Waiting {
-        Waiting { topic: name.to_owned(), key: None, value: None, headers: Vec::new() }
-    }
-
-    fn ledger() -> (Ledger, watch::Receiver<Durable>) {
-        let (sender, receiver) = watch::channel(Durable::default());
-        (Ledger::new(sender), receiver)
-    }
-
-    fn sent(ledger: &mut Ledger) -> Vec<(Part, String)> {
-        std::iter::from_fn(|| ledger.next_marker()).map(|(part, message)| (part, message.topic)).collect()
-    }
-
-    fn transaction(ledger: &mut Ledger, events: usize, end: u64) -> usize {
-        let number = ledger.open();
-        ledger.begin(number, message("begin"));
-        (0..events).for_each(|_| ledger.sent(number, 300));
-        ledger.close(number, Lsn::new(end), message("end"), false);
-        number
-    }
-
-    #[test]
-    fn end_is_sent_after_the_last_event_and_markers_keep_the_order() {
-        let (mut ledger, durable) = ledger();
-        let one = transaction(&mut ledger, 2, 10);
-        let two = transaction(&mut ledger, 1, 20);
-        assert_eq!(sent(&mut ledger), [(Part::Begin(one), "begin".to_owned())]);
-        // The second one is there before the first one is.
-        ledger.acknowledged(Part::Event(two), 300);
-        ledger.acknowledged(Part::Event(one), 300);
-        assert!(sent(&mut ledger).is_empty());
-        ledger.acknowledged(Part::Event(one), 300);
-        let names: Vec<String> = sent(&mut ledger).into_iter().map(|(_, name)| name).collect();
-        assert_eq!(names, ["end", "begin", "end"]);
-        assert_eq!(durable.borrow().flushed, Lsn::ZERO);
-        ledger.acknowledged(Part::End(one), 0);
-        assert_eq!(durable.borrow().flushed, Lsn::new(10));
-        assert!(ledger.settled_before(two) && !ledger.settled_before(two + 1));
-        ledger.acknowledged(Part::End(two), 0);
-        assert_eq!(durable.borrow().flushed, Lsn::new(20));
-        assert!(ledger.is_empty());
-    }
-
-    #[test]
-    fn an_idle_position_waits_for_what_is_before_it_and_gives_way_to_the_next() {
-        let (mut ledger, durable) = ledger();
-        let one = transaction(&mut ledger, 1, 10);
-        for lsn in [15, 16, 17] {
-            let idle = ledger.open();
-            ledger.close(idle, Lsn::new(lsn), message("heartbeat"), true);
-        }
-        ledger.acknowledged(Part::Event(one), 300);
-        let names: Vec<_> = sent(&mut ledger);
-        assert_eq!(
-            names.iter().map(|(_, name)| &name[..]).collect::<Vec<_>>(),
-            ["begin", "end", "heartbeat"]
-        );
-        // The heartbeat overtakes: nothing is durable before the transaction is.
-        ledger.acknowledged(names[2].0, 0);
-        assert_eq!(durable.borrow().flushed, Lsn::ZERO);
-        ledger.acknowledged(Part::End(one), 0);
-        assert_eq!(durable.borrow().flushed, Lsn::new(17));
-    }
-
-    #[test]
-    fn without_markers_a_transaction_counts_when_its_events_and_all_before_it_are_there() {
-        let (mut ledger, durable) = ledger();
-        let (one, two) = (ledger.open(), ledger.open());
-        (0..2).for_each(|_| ledger.sent(one, 300));
-        ledger.sent(two, 300);
-        ledger.acknowledged(Part::Event(one), 300);
-        ledger.finish(one, Lsn::new(10));
-        ledger.acknowledged(Part::Event(two), 300);
-        ledger.finish(two, Lsn::new(20));
-        let empty = ledger.open();
-        ledger.finish(empty, Lsn::new(30));
-        assert_eq!(durable.borrow().flushed, Lsn::ZERO);
-        assert!(sent(&mut ledger).is_empty());
-        ledger.acknowledged(Part::Event(one), 300);
-        assert_eq!(durable.borrow().flushed, Lsn::new(30));
-        assert!(ledger.is_empty());
-    }
-
-    #[test]
-    fn a_failure_wakes_whoever_waits_and_nothing_more_becomes_durable() {
-        let (mut ledger, mut durable) = ledger();
-        let one = transaction(&mut ledger, 1, 10);
-        ledger.fail(Error::connection("gone"));
-        ledger.acknowledged(Part::Event(one), 300);
-        sent(&mut ledger);
-        ledger.acknowledged(Part::End(one), 0);
-        assert_eq!(durable.borrow_and_update().flushed, Lsn::ZERO);
-        assert!(durable.has_changed().is_err());
-    }
-
-    #[test]
-    fn parts_survive_as_numbers() {
-        for part in [Part::Event(0), Part::Begin(7), Part::End(usize::MAX >> 2)] {
-            assert_eq!(Part::of_opaque(part.to_opaque()), part);
-        }
     }
 }
