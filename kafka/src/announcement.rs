@@ -21,6 +21,8 @@ pub struct Announcement {
     pub publications: Vec<String>,
     /// What a reader has written before its stream.
     pub snapshot: Option<Written>,
+    /// The source's timeline, as far as it is known.
+    pub timeline: Option<u32>,
     /// Made by a reader itself, for whoever reads the topics: no target is fed.
     pub feed: bool,
 }
@@ -37,7 +39,7 @@ pub enum Written {
 impl Announcement {
     #[must_use]
     pub fn new(slot: impl Into<String>, publications: Vec<String>) -> Announcement {
-        Announcement { slot: slot.into(), publications, snapshot: None, feed: false }
+        Announcement { slot: slot.into(), publications, snapshot: None, timeline: None, feed: false }
     }
 
     /// Do both name the same slot and publications?
@@ -57,6 +59,8 @@ impl Announcement {
             Written::At(lsn) => lsn.to_string(),
         });
         headers.extend(snapshot.map(|text| (header::SNAPSHOT.to_owned(), text.into_bytes())));
+        let timeline = self.timeline.map(|timeline| timeline.to_string().into_bytes());
+        headers.extend(timeline.map(|text| (header::TIMELINE.to_owned(), text)));
         headers.extend(self.feed.then(|| (header::FEED.to_owned(), b"true".to_vec())));
         headers
     }
@@ -66,8 +70,9 @@ impl Announcement {
         let snapshot = text(header::SNAPSHOT).and_then(|text| {
             if text == BEGUN { Some(Written::Begun) } else { text.parse().ok().map(Written::At) }
         });
+        let timeline = text(header::TIMELINE).and_then(|text| text.parse().ok());
         let feed = text(header::FEED).is_some();
-        Some(Announcement { slot: text(header::SLOT)?, publications, snapshot, feed })
+        Some(Announcement { slot: text(header::SLOT)?, publications, snapshot, timeline, feed })
     }
 
     /// Sends it; returns when the brokers have it. `position`: where the target stands. The topic has to be there.

@@ -33,6 +33,7 @@ fn options(mock: &Mock) -> Options {
         message_bytes: 1 << 20,
         in_flight_bytes: 1 << 20,
         fetch_bytes: 1 << 20,
+        transactions: true,
         security: crate::Security::default(),
     }
 }

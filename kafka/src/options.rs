@@ -31,6 +31,8 @@ pub struct Options {
     pub in_flight_bytes: usize,
     /// Bytes that may be fetched ahead, over all partitions.
     pub fetch_bytes: usize,
+    /// The transactions' topic is made along.
+    pub transactions: bool,
     /// TLS and SASL.
     pub security: Security,
 }

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
+use bytes::Bytes;
 use pg::{Lsn, QualifiedName, Result};
 use pipeline::envelope::{Encoder, Message, Topics};
 use pipeline::{Change, ChangeSink, Chunk, Durable, Event, PgTimestamp, Relation};
@@ -50,6 +51,20 @@ pub struct KafkaSink {
 struct Outbox {
     dispatch: Dispatch,
     rows: bool,
+}
+
+/// A logical message of the stream.
+struct Logical<'a> {
+    transactional: bool,
+    lsn: Lsn,
+    prefix: &'a str,
+    content: &'a Bytes,
+}
+
+/// What becomes messages of Kafka's.
+enum Carried<'a> {
+    Change(&'a Change),
+    Message(Logical<'a>),
 }
 
 impl KafkaSink {
@@ -155,9 +170,36 @@ impl KafkaSink {
             }
         }
         let entry = *self.entry.get_or_insert_with(|| self.producer.shared.ledger().open());
+        self.carry(entry, Carried::Change(change)).await
+    }
+
+    /// An outbox event, where those go beside; else for the topic of messages. One outside of a transaction is a position of its own.
+    async fn message(&mut self, message: Logical<'_>) -> Result<()> {
+        if let Some(outbox) = &mut self.outbox {
+            let open = Open { producer: &self.producer, entry: &mut self.entry };
+            let Logical { transactional, prefix, content, .. } = message;
+            return outbox.dispatch.message(transactional, prefix, content, open).await;
+        }
+        let topic = self.topics.message.clone();
+        if !self.partitions.contains_key(&topic) {
+            let made = self.admin.ensure_named(&[(&topic, 1)]).await?;
+            self.partitions.extend(made);
+        }
+        if message.transactional {
+            let entry = *self.entry.get_or_insert_with(|| self.producer.shared.ledger().open());
+            return self.carry(entry, Carried::Message(message)).await;
+        }
+        let (entry, lsn) = (self.producer.shared.ledger().open(), message.lsn);
+        self.carry(entry, Carried::Message(message)).await?;
+        self.idle(lsn, Some(entry));
+        Ok(())
+    }
+
+    /// Hands what the encoder makes of it to the producer.
+    async fn carry(&mut self, entry: usize, carried: Carried<'_>) -> Result<()> {
         let KafkaSink { encoder, producer, topics, partitions, .. } = self;
         let mut result = Ok(());
-        encoder.change(change, &mut |message: Message<'_>| {
+        let mut out = |message: Message<'_>| {
             if result.is_err() {
                 return;
             }
@@ -168,21 +210,18 @@ impl KafkaSink {
             }
             let count = partitions.get(message.topic).copied().unwrap_or(1);
             result = producer.event(entry, &message, count);
-        })?;
+        };
+        match carried {
+            Carried::Change(change) => encoder.change(change, &mut out)?,
+            Carried::Message(Logical { transactional, lsn, prefix, content }) => {
+                encoder.message(transactional, lsn, prefix, content, &mut out)?;
+            }
+        }
         fail::fail_point!("kafka-event-sent");
         if result.is_err() {
             self.producer.settle_before(entry).await;
         }
         result
-    }
-
-    async fn message(&mut self, transactional: bool, prefix: &str, content: &[u8]) -> Result<()> {
-        let Some(outbox) = &mut self.outbox else {
-            // Nobody has asked the source for any.
-            return Ok(());
-        };
-        let open = Open { producer: &self.producer, entry: &mut self.entry };
-        outbox.dispatch.message(transactional, prefix, content, open).await
     }
 
     fn commit(&mut self, end_lsn: Lsn) {
@@ -200,8 +239,13 @@ impl KafkaSink {
                 self.last = end_lsn;
                 self.producer.mark();
             }
-            // An empty transaction is a position like any other.
-            (_, entry) => self.idle(end_lsn, entry),
+            // An empty transaction is a position like any other; so is one whose END is not wanted.
+            (_, entry) => {
+                if had_events {
+                    self.last = end_lsn;
+                }
+                self.idle(end_lsn, entry);
+            }
         }
     }
 
@@ -243,8 +287,9 @@ impl ChangeSink for KafkaSink {
                     self.open();
                     self.idle(*lsn, None);
                 }
-                Event::Message { transactional, prefix, content, .. } => {
-                    self.message(*transactional, prefix, content).await?;
+                Event::Message { transactional, lsn, prefix, content } => {
+                    let message = Logical { transactional: *transactional, lsn: *lsn, prefix, content };
+                    self.message(message).await?;
                 }
             }
         }

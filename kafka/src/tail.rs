@@ -64,6 +64,14 @@ impl Tail {
         Some(Announcement { snapshot, ..origin.clone() })
     }
 
+    /// The source's timeline that [`Tail::position`] is on, as whoever said the position has said it.
+    #[must_use]
+    pub fn timeline(&self) -> Option<u32> {
+        let told = self.announced > self.end.max(self.idle);
+        let (first, second) = if told { (&self.told, &self.streamed) } else { (&self.streamed, &self.told) };
+        first.as_ref().or(second.as_ref())?.timeline
+    }
+
     /// Reads the ends of the topics, as far as they exist.
     pub async fn read(options: &Options) -> Result<Tail> {
         reach(options).await?;

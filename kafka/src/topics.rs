@@ -112,11 +112,20 @@ impl Admin {
     /// `Refuse`: two tables share one name, a name is too long, or a topic that exists is compacted.
     pub async fn ensure(&self, topics: &Topics, tables: &[QualifiedName]) -> Result<HashMap<String, usize>> {
         let names = names(topics, tables)?;
+        let own = [(&topics.transaction, self.options.transactions), (&topics.heartbeat, true)];
+        let mut wanted: Vec<(&str, i32)> =
+            own.iter().filter(|(_, is)| *is).map(|(name, _)| (name.as_str(), 1)).collect();
+        wanted.extend(names.keys().map(|name| (name.as_str(), self.options.partitions)));
+        self.ensure_named(&wanted).await
+    }
+
+    /// Makes what is missing of these, with so many partitions; answers with the partitions of each.
+    ///
+    /// # Errors
+    /// `Refuse`: one that exists is compacted.
+    pub async fn ensure_named(&self, wanted: &[(&str, i32)]) -> Result<HashMap<String, usize>> {
         let mut all = self.all().await?;
         let brokers = all.get("").copied().unwrap_or(1);
-        let own = [&topics.transaction, &topics.heartbeat];
-        let mut wanted: Vec<(&str, i32)> = own.iter().map(|name| (name.as_str(), 1)).collect();
-        wanted.extend(names.keys().map(|name| (name.as_str(), self.options.partitions)));
         let existing: Vec<&str> =
             wanted.iter().filter(|(name, _)| all.contains_key(*name)).map(|(name, _)| *name).collect();
         self.check(&existing).await?;

@@ -26,9 +26,9 @@ pub enum What {
         /// Print one JSON object
         #[arg(long)]
         json: bool,
-        /// A Debezium connector's configuration (JSON or .properties): what it becomes here
+        /// A Debezium connector's configuration (JSON or .properties): what it becomes here; again for its worker's
         #[arg(long, value_name = "FILE")]
-        connector: Option<PathBuf>,
+        connector: Vec<PathBuf>,
     },
     /// Print the reference page of all keys (docs/configuration.md)
     Reference,
@@ -41,10 +41,10 @@ pub enum What {
 }
 
 impl ConfigArgs {
-    pub fn connector(&self) -> Option<&Path> {
+    pub fn connector(&self) -> Vec<&Path> {
         match &self.what {
-            What::Show { connector, .. } => connector.as_deref(),
-            What::Reference | What::Properties { .. } => None,
+            What::Show { connector, .. } => connector.iter().map(AsRef::as_ref).collect(),
+            What::Reference | What::Properties { .. } => Vec::new(),
         }
     }
 }
@@ -58,7 +58,11 @@ pub fn run(args: ConfigArgs, context: &Context) -> Result<Exit> {
     match args.what {
         What::Reference => output::print(&reference()),
         What::Properties { outbox: true } => output::print(&connector::page(connector::OUTBOX)),
-        What::Properties { outbox: false } => output::print(&connector::page(connector::SOURCE)),
+        What::Properties { outbox: false } => output::print(&format!(
+            "{}\n{}",
+            connector::page(connector::SOURCE),
+            connector::page(connector::CLIENT)
+        )),
         What::Show { json: true, .. } => {
             let object: Map<_, _> = effective
                 .iter()

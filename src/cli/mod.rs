@@ -120,16 +120,22 @@ impl Command {
         matches!(self, Command::Status(_) | Command::Verify(_))
     }
 
-    /// A connector's file, and the tables that say what becomes of its properties.
-    fn connector(&self) -> Option<(&Path, Vec<&'static [Property]>)> {
-        match self {
-            Command::Config(args) => Some((args.connector()?, connector::tables_of(args.connector()?))),
-            Command::Outbox(args) => Some((args.connector()?, vec![connector::OUTBOX, connector::SOURCE])),
-            Command::Write(args) => {
-                Some((args.connector.as_deref()?, vec![connector::WRITER, connector::SOURCE]))
+    /// A connector's files, and the tables that say what becomes of their properties.
+    fn connector(&self) -> Option<(Vec<&Path>, Vec<&'static [Property]>)> {
+        let (paths, tables): (Vec<&Path>, _) = match self {
+            Command::Config(args) => (args.connector(), connector::tables_of(&args.connector())),
+            Command::Outbox(args) => {
+                (args.connector().into_iter().collect(), vec![connector::OUTBOX, connector::SOURCE])
             }
-            _ => None,
-        }
+            Command::Write(args) => {
+                (args.connector.as_deref().into_iter().collect(), vec![connector::WRITER, connector::SOURCE])
+            }
+            Command::Read(args) => {
+                (args.connector.iter().map(AsRef::as_ref).collect(), vec![connector::SOURCE])
+            }
+            _ => return None,
+        };
+        (!paths.is_empty()).then_some((paths, tables))
     }
 
     async fn run(self, context: Context) -> Result<Exit> {
@@ -163,8 +169,8 @@ fn layers(cli: &Cli) -> Layers {
     layers.add_sets(&cli.common.sets);
     layers.add_environment(&fields, environment());
     let tables = cli.command.connector();
-    if let Some((file, tables)) = &tables {
-        layers.add_connector(file, tables);
+    if let Some((files, tables)) = &tables {
+        layers.add_connector(files, tables);
     }
     let file = cli.common.config.clone().or_else(|| std::env::var_os("WALFERRY_CONFIG").map(Into::into));
     if let Some(file) = file {

@@ -1,5 +1,7 @@
 //! `walferry read`: the half that reads, with Kafka behind it.
 
+use std::path::PathBuf;
+
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use pg::Result;
@@ -39,6 +41,10 @@ pub struct ReadArgs {
     /// With --create-slot, tables without a replica identity: refuse, or publish their inserts only [default: refuse]
     #[arg(long, value_name = "WHAT", value_parser = ["refuse", "inserts"])]
     pub keyless: Option<String>,
+    /// A Debezium connector's configuration (JSON or .properties) as it is: the same topics and events, from the slot that it names; again for
+    /// the file of its Kafka Connect worker
+    #[arg(long, value_name = "FILE")]
+    pub connector: Vec<PathBuf>,
     #[command(flatten)]
     pub selection: Selection,
     #[command(flatten)]
@@ -54,6 +60,11 @@ impl Overrides for ReadArgs {
         flags.text("limits.max_retained_wal", "--max-retained-wal", &self.max_retained_wal);
         flags.text("limits.on_limit", "--on-limit", &self.on_limit);
         flags.text("run.keyless", "--keyless", &self.keyless);
+        if self.snapshot {
+            flags.text("capture.snapshot", "--snapshot", &Some("initial".to_owned()));
+        }
+        flags.on("capture.create_slot", "--create-slot", self.create_slot);
+        flags.on("capture.create_slot", "--connector", !self.connector.is_empty());
         self.selection.assign(flags);
         self.kafka.assign(flags);
         self.http.assign(flags);
@@ -61,7 +72,7 @@ impl Overrides for ReadArgs {
     }
 }
 
-pub async fn run(args: ReadArgs, context: Context) -> Result<Exit> {
+pub async fn run(_args: ReadArgs, context: Context) -> Result<Exit> {
     let beside = beside::context(&context.settings, &context.reporter, &context.cancel)?;
     let mut reading = Reading::new(context.settings, context.reporter, context.cancel)?;
     let Reading { settings, name, reporter, cancel, .. } = &reading;
@@ -70,7 +81,6 @@ pub async fn run(args: ReadArgs, context: Context) -> Result<Exit> {
     http::kafka(&health, &topics::options(settings)?, &topic, cancel.clone());
     reading.outbox = Shared::new(settings, reporter, cancel)?;
     reading.health = health;
-    (reading.snapshot, reading.create_slot) = (args.snapshot, args.create_slot);
     Box::pin(beside::together(beside, Box::pin(read::run(&reading)))).await?;
     Ok(Exit::Interrupted)
 }

@@ -422,6 +422,10 @@ component! {
         /// A delete is followed by a message with the same key and no value.
         /// Default: on, as Debezium does.
         pub tombstones: bool = "on",
+        /// Events name their transaction, and `<prefix>.transaction` has its BEGIN and END. Only a feed without a writer (`read --create-slot`)
+        /// can do without: it is by END that a writer puts transactions together.
+        /// Default: on; Debezium's `provide.transaction.metadata` is off, and so it is with a connector file that does not say it.
+        pub transactions: bool = "on",
         /// Largest message: of the client, and `max.message.bytes` of a topic when it is made. A larger event stops the run.
         /// Default: large enough for most wide rows; the brokers hold such messages in memory.
         pub message_bytes: Size = "64MB",

@@ -157,12 +157,15 @@ impl Layers {
         }
     }
 
-    /// A connector's file, against the tables of its properties. What it leaves out has Debezium's default.
-    pub fn add_connector(&mut self, path: &Path, tables: &[&[Property]]) {
-        let properties = match Properties::read(path) {
-            Ok(properties) => properties,
-            Err(problems) => return self.problems.extend(problems),
-        };
+    /// A connector's file, and its worker's behind it, against the tables of their properties. What they leave out has Debezium's default.
+    pub fn add_connector(&mut self, paths: &[&Path], tables: &[&[Property]]) {
+        let mut properties = Properties::default();
+        for path in paths {
+            match Properties::read(path) {
+                Ok(read) => properties.and_then(read),
+                Err(problems) => return self.problems.extend(problems),
+            }
+        }
         let applied = connector::apply(&properties, tables);
         let path = &properties.path;
         self.problems.extend(applied.problems);

@@ -8,17 +8,21 @@
 //! Unknown keys and wrong values are refused, all at once, with exit code 2. Nothing here prints a password: connection strings show
 //! themselves without one.
 
+mod capture;
 mod component;
 mod components;
 mod connection;
+mod expressions;
 mod layers;
 mod nearest;
+mod operations;
 mod reference;
 mod settings;
 #[cfg(test)]
 mod tests;
 mod value;
 
+pub use capture::{Autocreate, CaptureSettings, SnapshotMode};
 pub use component::{Component, Field};
 pub use components::{
     ApplySettings, BinaryMode, Converter, CopySettings, CutoverMode, CutoverSettings, CutoverVerify,
@@ -28,8 +32,10 @@ pub use components::{
     RetrySettings, RunSettings, SaslMechanism, SchemaSettings, SecurityProtocol, Select, SlotSettings,
     SynchronousCommit, TimeMode, VerifySettings, Via,
 };
+pub use expressions::Expressions;
 pub use layers::{Layers, Origin, Reader};
 pub use nearest::nearest;
+pub use operations::Operations;
 pub use reference::reference;
 pub use settings::{Needs, Settings, components, fields};
 pub(crate) use value::words;

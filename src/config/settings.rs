@@ -8,8 +8,8 @@ use super::connection::{Conninfo, PasswordSource};
 use super::layers::{Effective, Layers, Origin, Reader};
 use super::value::unquote;
 use super::{
-    ApplySettings, Component, CopySettings, CutoverSettings, Databases, DebeziumSettings, EventRoute,
-    EventTable, Field, HttpSettings, IndexSettings, KafkaSettings, LimitSettings, LogSettings,
+    ApplySettings, CaptureSettings, Component, CopySettings, CutoverSettings, Databases, DebeziumSettings,
+    EventRoute, EventTable, Field, HttpSettings, IndexSettings, KafkaSettings, LimitSettings, LogSettings,
     OutboxSettings, RetrySettings, RunSettings, SaslMechanism, SchemaSettings, SecurityProtocol, Select,
     SlotSettings, VerifySettings, Via,
 };
@@ -47,6 +47,7 @@ settings! {
     index: IndexSettings,
     apply: ApplySettings,
     kafka: KafkaSettings,
+    capture: CaptureSettings,
     debezium: DebeziumSettings,
     outbox: OutboxSettings,
     event_table: EventTable,
@@ -152,6 +153,12 @@ impl Settings {
             && (given("kafka.brokers") || given("kafka.prefix"))
         {
             problems.push("--brokers and --prefix need --via kafka".to_owned());
+        }
+        if self.run.via == Via::Kafka && needs == Needs::Both && !self.kafka.transactions {
+            problems.push(
+                "kafka.transactions=off: a writer puts transactions together by their END; only read --create-slot can do without"
+                    .to_owned(),
+            );
         }
         if !(1..=10_000).contains(&self.kafka.partitions) {
             problems.push("kafka.partitions: from 1 to 10000".to_owned());

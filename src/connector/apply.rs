@@ -1,5 +1,6 @@
 //! A file against the tables.
 
+use super::client;
 use super::file::Properties;
 use super::property::{Property, Verdict, find};
 
@@ -20,7 +21,9 @@ pub fn apply(properties: &Properties, tables: &[&[Property]]) -> Applied {
     applied.assigned.push(("kafka.values", "debezium".to_owned()));
     let mut connection = String::new();
     let mut set_by: Vec<(&'static str, &str)> = Vec::new();
-    for (name, value) in properties.iter() {
+    let mut strongest_first: Vec<(&str, &str)> = properties.iter().collect();
+    strongest_first.sort_by_key(|(name, _)| client::rank(name));
+    for (name, value) in strongest_first {
         let mut problem =
             |what: &str| applied.problems.push(format!("{}: \"{name}\": {what}", properties.path));
         let Some(property) = find(tables, name) else {
@@ -31,15 +34,26 @@ pub fn apply(properties: &Properties, tables: &[&[Property]]) -> Applied {
             Verdict::Sets { key, read, .. } => match read(value) {
                 Ok(text) => {
                     let earlier = applied.assigned.iter().find(|(known, _)| known == key);
-                    if earlier.is_some_and(|(_, earlier)| *earlier != text) {
-                        let other =
-                            set_by.iter().find(|(known, _)| known == key).map_or("", |(_, name)| name);
+                    let other = set_by.iter().find(|(known, _)| known == key).map_or("", |(_, name)| name);
+                    let weaker = client::rank(name) > client::rank(other);
+                    if earlier.is_some_and(|(_, earlier)| *earlier != text) && !weaker {
                         problem(&format!(
                             "says something else than \"{other}\", and here they are one setting"
                         ));
                     } else if earlier.is_none() {
                         applied.assigned.push((key, text));
                         set_by.push((key, name));
+                    }
+                }
+                Err(expected) => problem(&expected),
+            },
+            Verdict::SetsAll(read) => match read(value) {
+                Ok(all) => {
+                    for (key, text) in all {
+                        if !applied.assigned.iter().any(|(known, _)| *known == key) {
+                            applied.assigned.push((key, text));
+                            set_by.push((key, name));
+                        }
                     }
                 }
                 Err(expected) => problem(&expected),
@@ -58,7 +72,9 @@ pub fn apply(properties: &Properties, tables: &[&[Property]]) -> Applied {
         applied.assigned.push(("source", connection.trim_end().to_owned()));
     }
     for property in tables.iter().flat_map(|table| table.iter()) {
+        // What another table says something else about is its business.
         if let Verdict::Sets { key, read, default: Some(default) } = property.verdict
+            && find(tables, property.name).is_some_and(|found| std::ptr::eq(found, property))
             && !applied.assigned.iter().any(|(known, _)| *known == key)
         {
             applied.assigned.extend(read(default).ok().map(|text| (key, text)));
@@ -80,6 +96,7 @@ pub fn translate(name: &str, value: &str, tables: &[&[Property]]) -> Option<Resu
     let property = find(tables, name)?;
     Some(match &property.verdict {
         Verdict::Sets { key, read, .. } => read(value).map(|text| Translated::Key(key, text)),
+        Verdict::SetsAll(_) => Err(format!("give {} instead", property.note)),
         Verdict::Connects(_) => Err("part of a connection: give --source instead".to_owned()),
         Verdict::Only(words) if !words.contains(&value.trim()) => Err(only(words, property)),
         Verdict::Only(_) | Verdict::Taken => Ok(Translated::Nothing(None)),

@@ -61,6 +61,17 @@ impl Properties {
         if problems.is_empty() { Ok(Properties { path: path.to_owned(), entries }) } else { Err(problems) }
     }
 
+    /// Takes from another file what this one does not say.
+    pub fn and_then(&mut self, other: Properties) {
+        let join = if self.path.is_empty() { "" } else { ", " };
+        self.path.push_str(&format!("{join}{}", other.path));
+        for (name, value) in other.entries {
+            if !self.entries.iter().any(|(known, _)| *known == name) {
+                self.entries.push((name, value));
+            }
+        }
+    }
+
     #[cfg_attr(not(test), allow(dead_code))]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.entries.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())

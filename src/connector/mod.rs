@@ -11,9 +11,11 @@
 //! out has Debezium's default, not ours.
 //!
 //! A table is a list of [`Property`]; a command has one or more of them, and the first entry that matches counts. [`SOURCE`] is that of
-//! the PostgreSQL source connector; a router's transform brings its own and puts it before that one.
+//! the PostgreSQL source connector; a router's transform brings its own and puts it before that one. [`CLIENT`] is that of Kafka's client and
+//! of a worker, behind all others.
 
 mod apply;
+mod client;
 mod file;
 mod outbox;
 mod page;
@@ -25,16 +27,19 @@ mod source;
 mod tests;
 
 pub use apply::{Translated, apply, translate};
+pub use client::CLIENT;
 pub use file::Properties;
 pub use outbox::OUTBOX;
 pub use page::page;
 pub use property::{Property, Verdict};
 pub use source::{SOURCE, WRITER};
 
-/// The tables for a file whose command is not known: those of the outbox where it has the event router.
-pub fn tables_of(path: &std::path::Path) -> Vec<&'static [Property]> {
-    let router = Properties::read(path).is_ok_and(|properties| {
-        properties.transforms().iter().any(|transform| transform.class.ends_with(".outbox.EventRouter"))
-    });
-    if router { vec![OUTBOX, SOURCE] } else { vec![SOURCE] }
+/// The tables for files whose command is not known: those of the outbox where one of them has the event router.
+pub fn tables_of(paths: &[&std::path::Path]) -> Vec<&'static [Property]> {
+    let router = |path: &&std::path::Path| {
+        Properties::read(path).is_ok_and(|properties| {
+            properties.transforms().iter().any(|transform| transform.class.ends_with(".outbox.EventRouter"))
+        })
+    };
+    if paths.iter().any(router) { vec![OUTBOX, SOURCE] } else { vec![SOURCE] }
 }

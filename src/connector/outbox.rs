@@ -93,6 +93,12 @@ pub const OUTBOX: &[Property] = &[
         sets("outbox.messages", as_it_is),
         "Prefixes as they are, no expressions",
     ),
+    p("message.prefix.exclude.list", NotApplicable, "name the prefixes that are routed"),
+    p(
+        "publish.via.partition.root",
+        NotApplicable,
+        "the publication says it; each row is sent once, under the name that it is published by",
+    ),
     p("skipped.operations", NotApplicable, INSERTS),
     p("tombstones.on.delete", NotApplicable, INSERTS),
     p(

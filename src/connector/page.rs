@@ -14,7 +14,7 @@ pub fn page(properties: &[Property]) -> String {
             Verdict::Sets { key, default: None, .. } => format!("`{key}`. "),
             Verdict::Connects(keyword) => format!("`{keyword}` of the connection `source`. "),
             Verdict::Only(words) => format!("only `{}`. ", words.join("` or `")),
-            Verdict::Taken | Verdict::NotApplicable | Verdict::Refused => String::new(),
+            Verdict::SetsAll(_) | Verdict::Taken | Verdict::NotApplicable | Verdict::Refused => String::new(),
         };
         let note =
             if property.note.is_empty() { String::new() } else { format!("{}.", capital(property.note)) };

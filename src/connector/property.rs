@@ -1,5 +1,7 @@
 //! What becomes of one property.
 
+use super::client;
+
 /// One row of a table.
 #[derive(Debug)]
 pub struct Property {
@@ -9,6 +11,9 @@ pub struct Property {
     /// For people: what it becomes, why it means nothing here, or what to do instead. One sentence without a full stop.
     pub note: &'static str,
 }
+
+/// The connector's text as keys of ours with their text, or what was expected.
+pub type ReadAll = fn(&str) -> Result<Vec<(&'static str, String)>, String>;
 
 /// The three ways, and how.
 #[derive(Debug)]
@@ -21,6 +26,8 @@ pub enum Verdict {
         /// What counts where the file has not got it; none: our own default.
         default: Option<&'static str>,
     },
+    /// Becomes several keys of ours; the note names them.
+    SetsAll(ReadAll),
     /// Becomes a keyword of the connection string `source`.
     Connects(&'static str),
     /// With one of these values it says what walferry does anyway; every other is refused.
@@ -35,16 +42,25 @@ impl Verdict {
     /// As the page calls it.
     pub fn word(&self) -> &'static str {
         match self {
-            Verdict::Sets { .. } | Verdict::Connects(_) | Verdict::Only(_) | Verdict::Taken => "honoured",
+            Verdict::Sets { .. }
+            | Verdict::SetsAll(_)
+            | Verdict::Connects(_)
+            | Verdict::Only(_)
+            | Verdict::Taken => "honoured",
             Verdict::NotApplicable => "not applicable",
             Verdict::Refused => "refused",
         }
     }
 }
 
-/// The entry for a name: the first that matches, of the first table that has one.
+/// The entry for a name: the client's own where it has the producer's prefix, else the first that matches, of the first table that has one.
 pub fn find<'t>(tables: &[&'t [Property]], name: &str) -> Option<&'t Property> {
-    tables.iter().flat_map(|table| table.iter()).find(|property| matches(property.name, name))
+    let of = |properties: &'t [Property], name: &str| {
+        properties.iter().find(|property| matches(property.name, name))
+    };
+    let client = client::bare(name).and_then(|name| of(client::CLIENT, name));
+    let own = || tables.iter().find_map(|table| of(table, name));
+    client.or_else(own).or_else(|| of(client::CLIENT, name))
 }
 
 fn matches(pattern: &str, name: &str) -> bool {

@@ -12,8 +12,8 @@ const OFFSETS: &str = "the slot and the topics are where a reader goes on";
 const QUEUES: &str = "walferry bounds its memory in bytes: kafka.in_flight_bytes and apply.queue_bytes";
 const RETRIES: &str = "what failed is tried again for as long as it takes, see retry.connection_max";
 const INCREMENTAL: &str = "the topic is read, not signalled: read --snapshot sends a whole table again";
-const NO_COLUMNS: &str =
-    "leave the columns out with a publication that has a column list, and give it as publication.name";
+const NAMES: &str = "regular expressions for whole names, which know no case, as Debezium's";
+const COLUMNS: &str = "as Debezium's; columns of a table's key can't be left out";
 const NO_CHANGE: &str = "walferry sends every value as it is";
 const SCHEMAS: &str = "key and value are wrapped with their schema, or neither is";
 
@@ -89,6 +89,36 @@ pub const SOURCE: &[Property] = &[
         NotApplicable,
         "every table's topic is made alike; set it on the broker or with kafka-configs.sh",
     ),
+    // What is captured.
+    p("schema.include.list", sets("capture.schema_include", as_it_is), NAMES),
+    p("schema.exclude.list", sets("capture.schema_exclude", as_it_is), NAMES),
+    p("table.include.list", sets("capture.table_include", as_it_is), NAMES),
+    p("table.exclude.list", sets("capture.table_exclude", as_it_is), NAMES),
+    p("column.include.list", sets("capture.column_include", as_it_is), COLUMNS),
+    p("column.exclude.list", sets("capture.column_exclude", as_it_is), COLUMNS),
+    p("skipped.operations", with_default("capture.skipped_operations", word, "t"), ""),
+    p(
+        "message.prefix.include.list",
+        with_default("capture.message_include", as_it_is, ".*"),
+        "source 14 and later",
+    ),
+    p("message.prefix.exclude.list", sets("capture.message_exclude", as_it_is), ""),
+    p(
+        "snapshot.mode",
+        with_default("capture.snapshot", snapshot, "initial"),
+        "initial, always and no_data (never); a slot that is there, with topics that have events, was read before and needs no initial one",
+    ),
+    p("snapshot.include.collection.list", Refused, "a snapshot is of every table that is captured"),
+    p(
+        "provide.transaction.metadata",
+        with_default("kafka.transactions", flag, "false"),
+        "where a reader goes on stands in the heartbeats in any case",
+    ),
+    p(
+        "heartbeat.interval.ms",
+        NotApplicable,
+        "a heartbeat is sent whenever the source has moved on: where the reader goes on stands in it",
+    ),
     // The form of events.
     p("key.converter", Only(JSON), "events are JSON"),
     p("value.converter", Only(JSON), "events are JSON"),
@@ -153,8 +183,6 @@ pub const SOURCE: &[Property] = &[
     p("transforms.*", Refused, "walferry read has no transforms; the outbox router is walferry outbox run"),
     p("predicates", Refused, "belongs to transforms"),
     p("predicates.*", Refused, "belongs to transforms"),
-    p("column.include.list", Refused, NO_COLUMNS),
-    p("column.exclude.list", Refused, NO_COLUMNS),
     p("column.mask.*", Refused, NO_CHANGE),
     p("column.truncate.*", Refused, NO_CHANGE),
     p("column.propagate.source.type", Refused, "schemas don't name the source's types"),
@@ -195,9 +223,14 @@ pub const SOURCE: &[Property] = &[
         "set REPLICA IDENTITY on the tables yourself, or give --keyless full",
     ),
     p(
+        "publication.autocreate.mode",
+        with_default("capture.publication", word, "all_tables"),
+        "a publication that is there stays as it is",
+    ),
+    p(
         "publish.via.partition.root",
-        NotApplicable,
-        "the publication says it; each row is sent once, under the name that it is published by",
+        sets("capture.via_partition_root", flag),
+        "of a publication that is made",
     ),
     p("status.update.interval.ms", NotApplicable, "the server hears of progress at once"),
     p("xmin.fetch.interval.ms", Only(&["0"]), "source.xmin is null"),
@@ -206,12 +239,6 @@ pub const SOURCE: &[Property] = &[
     p("lsn.flush.timeout.*", NotApplicable, "confirming a slot is never waited for"),
     p("offset.mismatch.strategy", NotApplicable, OFFSETS),
     p("read.only", Only(OFF), "publication and slot are made on the source"),
-    p("message.prefix.include.list", Refused, "logical messages are routed by walferry outbox run"),
-    p(
-        "message.prefix.exclude.list",
-        NotApplicable,
-        "logical messages are routed by walferry outbox run, and by nothing else",
-    ),
     p("schema.refresh.mode", NotApplicable, "the stream says when a table has changed"),
     p("table.ignore.builtin", Only(&["true"]), "PostgreSQL's own tables are never sent"),
     // The snapshot's way.
@@ -256,11 +283,6 @@ pub const SOURCE: &[Property] = &[
     p("offset.storage.*", NotApplicable, OFFSETS),
     p("offset.flush.*", NotApplicable, OFFSETS),
     p("offset.commit.policy", NotApplicable, OFFSETS),
-    p(
-        "producer.override.*",
-        NotApplicable,
-        "the producer is idempotent, acks=all and lz4; sizes are kafka.message_bytes and kafka.in_flight_bytes",
-    ),
     p("max.batch.size", NotApplicable, QUEUES),
     p("max.queue.size", NotApplicable, QUEUES),
     p("max.queue.size.in.bytes", NotApplicable, QUEUES),
@@ -313,6 +335,20 @@ const fn with_default(
 /// A name, which may hold a comma.
 fn name(text: &str) -> Result<String, String> {
     Ok(if text.contains([',', '"']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() })
+}
+
+fn snapshot(text: &str) -> Result<String, String> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "initial" => Ok("initial".to_owned()),
+        "always" => Ok("always".to_owned()),
+        "no_data" | "never" | "schema_only" => Ok("never".to_owned()),
+        "initial_only" => Err("refused: walferry read streams; for rows without a stream use walferry copy, or stop it when the \
+             snapshot is written"
+            .to_owned()),
+        "when_needed" => Err("refused: when the slot has lost something walferry read stops and says so; use initial".to_owned()),
+        "custom" | "configuration_based" => Err("refused: use initial, always or no_data".to_owned()),
+        _ => Err("expected initial, always or no_data".to_owned()),
+    }
 }
 
 fn broker_default(text: &str) -> Result<String, String> {

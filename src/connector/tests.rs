@@ -119,7 +119,7 @@ fn debeziums_names_do_as_well_as_ours() {
     assert_eq!(settings.kafka_prefix(), "p");
     assert_eq!(settings.slot.wait.as_secs(), 5);
     let mut layers = Layers::default();
-    layers.add_sets(&["database.hostname=x".to_owned(), "column.exclude.list=x".to_owned()]);
+    layers.add_sets(&["database.hostname=x".to_owned(), "column.mask.hash.x=x".to_owned()]);
     layers.translate(&fields(), &[SOURCE]);
     layers.refuse_unknown(&fields());
     assert_eq!(layers.problems.len(), 2, "{:?}", layers.problems);
@@ -129,7 +129,7 @@ fn debeziums_names_do_as_well_as_ours() {
 fn a_table_sets_only_keys_that_there_are_and_names_each_once() {
     let keys = fields();
     let mut names = HashSet::new();
-    for property in SOURCE {
+    for property in SOURCE.iter().chain(CLIENT) {
         assert!(names.insert(property.name), "{} twice", property.name);
         assert!(!property.note.ends_with('.'), "{}", property.name);
         if let Verdict::Sets { key, read, default } = &property.verdict {
@@ -156,8 +156,22 @@ fn the_table_of_the_outbox_is_up_to_date() {
 fn the_page_is_up_to_date() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/debezium.md");
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    let ends = text.trim_end().ends_with(page(SOURCE).trim_end());
+    let ends = text.trim_end().ends_with(format!("{}\n{}", page(SOURCE), page(CLIENT)).trim_end());
     assert!(ends, "docs/debezium.md is old: its end is what walferry config properties prints");
+}
+
+#[test]
+fn a_client_s_property_counts_by_its_prefix() {
+    let connector =
+        parse("bootstrap.servers=c\nproducer.override.bootstrap.servers=o\nsecurity.protocol=ssl\n");
+    let mut both = connector.clone();
+    both.and_then(parse("security.protocol=PLAINTEXT\nproducer.bootstrap.servers=p\nproducer.acks=1\n"));
+    for (properties, protocol) in [(connector, "SSL"), (both, "SSL")] {
+        let applied = apply(&properties, &[SOURCE]);
+        assert_eq!(applied.problems, Vec::<String>::new());
+        assert_eq!(key(&applied, "kafka.brokers"), Some("o"));
+        assert_eq!(key(&applied, "kafka.security_protocol"), Some(protocol));
+    }
 }
 
 #[test]
@@ -171,6 +185,9 @@ fn a_writer_takes_prefix_and_modes_from_a_whole_file() {
         assert_eq!(applied.problems, Vec::<String>::new());
         assert_eq!(key(&applied, "kafka.prefix"), Some("srv"));
         assert_eq!(key(&applied, "source"), None, "the writer reaches no source");
+        for of_the_reader in ["kafka.transactions", "capture.snapshot", "run.slot"] {
+            assert_eq!(key(&applied, of_the_reader), None, "{of_the_reader}");
+        }
         let string = text.contains("decimal.handling.mode=string");
         assert_eq!(key(&applied, "decimal.handling.mode"), Some(if string { "string" } else { "precise" }));
     }

@@ -65,12 +65,8 @@ pub async fn run(context: &Context) -> Result<Outcome> {
         if let Some(owner) = &owner {
             owner.note_error(Some(&StatusError::from(&error))).await;
         }
-        let Some(pause) = backoff.next(&error, started) else { return Err(error) };
-        context.health.stopped(&error);
-        context.reporter.blocked(&error);
-        tokio::select! {
-            () = context.cancel.cancelled() => return Ok(Outcome::Interrupted),
-            () = tokio::time::sleep(pause) => {}
+        if !backoff.wait(error, started, &context.health, &context.reporter, &context.cancel).await? {
+            return Ok(Outcome::Interrupted);
         }
     }
 }

@@ -99,12 +99,8 @@ pub async fn run(context: &Context) -> Result<()> {
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
-        let Some(pause) = backoff.next(&error, started) else { return Err(error) };
-        context.health.stopped(&error);
-        context.reporter.blocked(&error);
-        tokio::select! {
-            () = context.cancel.cancelled() => return Ok(()),
-            () = tokio::time::sleep(pause) => {}
+        if !backoff.wait(error, started, &context.health, &context.reporter, &context.cancel).await? {
+            return Ok(());
         }
     }
 }

@@ -9,7 +9,7 @@ use pipeline::envelope;
 use reader::catalog::{PublicationState, published};
 use reader::slot::{self, ExportedSlot, SlotState};
 
-use super::{Reading, State, source};
+use super::{Reading, State, make};
 use crate::outbox::shared;
 use crate::run::{prepare, topics};
 
@@ -48,8 +48,8 @@ impl Found {
             if tail.run_id.is_some() {
                 break tail;
             }
-            if reading.create_slot {
-                exported = Some(source::make(reading, &options, &admin).await?);
+            if reading.settings.capture.create_slot {
+                exported = make::make(reading, &options, &admin).await?;
                 state.started = true;
                 continue;
             }
@@ -72,8 +72,9 @@ impl Found {
         state.started = true;
         tail.check(&options.prefix, &source.system_id, &run_id)?;
         ours(reading, &options.prefix, &run_id)?;
+        alone(reading, &run_id)?;
         let session = reading.session().await?;
-        let announcement = announced(reading, &session, &tail).await?;
+        let mut announcement = announced(reading, &session, &tail).await?;
         let slot = slot::look(&session, &announcement.slot).await?;
         // After the slot (module docs, 1).
         let tail = Tail::read(&options).await?;
@@ -85,12 +86,14 @@ impl Found {
         SlotState::check(slot.as_ref(), &announcement.slot, &source.database, Some(from))
             .map_err(topics::behind_the_slot)?;
         // After the topics: another reader may have written to them until then.
-        let (_, wal_position) = prepare::identify_at(&reading.source, &reading.name).await?;
+        let (source, wal_position) = prepare::identify_at(&reading.source, &reading.name).await?;
         if wal_position < from {
             return Err(Error::refuse("SOURCE_BEHIND", "the source's WAL ends before what the topics hold")
                 .detail(format!("source at {wal_position}, topics up to {from}"))
                 .hint("it was restored from a backup, or a standby was promoted that lacked the last changes: start the run over"));
         }
+        descends(reading, tail.timeline(), source.timeline, from).await?;
+        announcement.timeline = u32::try_from(source.timeline).ok();
         let publications = PublicationState::read(&session, &announcement.publications).await?;
         let tables = published(&session, &publications.tables).await?;
         let mut envelope =
@@ -134,6 +137,41 @@ fn ours(reading: &Reading, prefix: &str, run_id: &str) -> Result<()> {
     Ok(())
 }
 
+/// Is what the topics hold in the source's history? A promoted standby, or a backup, may lack some of it and have other WAL in its place.
+async fn descends(reading: &Reading, then: Option<u32>, now: i64, from: Lsn) -> Result<()> {
+    let Some(then) = then.map(i64::from).filter(|then| *then != now) else { return Ok(()) };
+    match prepare::parted(&reading.source, &reading.name, then, now, from).await? {
+        Some(parted) => Err(prepare::lacks(
+            parted,
+            "what the topics hold did not happen there: start the run over (walferry clean, or other topics for a feed)",
+        )),
+        None => {
+            reading.reporter.note(prepare::follows(now, from));
+            Ok(())
+        }
+    }
+}
+
+/// In the id of a run that a reader has made.
+const FEED: &str = "/feed/";
+
+/// Names a feed that a reader makes for consumers other than `walferry write`.
+pub fn feed_id(reading: &Reading, at: Lsn) -> String {
+    format!("{}@{at}{FEED}{}", reading.name, topics::values(&reading.settings))
+}
+
+/// A writer needs every event, and their transactions.
+fn alone(reading: &Reading, run_id: &str) -> Result<()> {
+    let settings = &reading.settings;
+    if (reading.capture.is_whole() && settings.kafka.transactions) || run_id.contains(FEED) {
+        return Ok(());
+    }
+    let what = if settings.kafka.transactions { "capture.*" } else { "kafka.transactions=off" };
+    Err(Error::refuse("RUN_HAS_WRITER", format!("the run has a writer, and {what} would keep events from it"))
+        .detail(format!("the topics of prefix \"{}\" were announced by walferry write", settings.kafka_prefix()))
+        .hint("leave the filters out (a connector's file has some), or give another --prefix and --name for a feed of its own"))
+}
+
 /// Slot and publications: as given, as announced, or named like the run where the announcement has aged out of the topics.
 async fn announced(reading: &Reading, session: &Session, tail: &Tail) -> Result<Announcement> {
     let run = &reading.settings.run;
@@ -153,7 +191,10 @@ async fn announced(reading: &Reading, session: &Session, tail: &Tail) -> Result<
     if let Some(slot) = &run.slot {
         found.slot.clone_from(slot);
     }
-    if !run.publication.is_empty() {
+    // What was made beside a named one for tables without an identity belongs to it.
+    let beside = found.publications.strip_prefix(run.publication.as_slice());
+    let own = beside.is_some_and(|rest| rest.iter().all(|name| name.ends_with("_inserts")));
+    if !run.publication.is_empty() && !own {
         found.publications.clone_from(&run.publication);
     }
     Ok(found)

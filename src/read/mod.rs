@@ -8,8 +8,9 @@
 //! It knows the source and the brokers and never the target: run, slot and publications come out of the topics, where `walferry write` has
 //! announced them and where its own heartbeats repeat them. Where to go on stands there as well: the end of what is whole.
 //!
-//! With `--create-slot` there is no writer: the reader makes publication and slot itself (`source.rs`), for other consumers. With `--snapshot`
-//! the rows that the tables hold are written first, as `r` events (`snapshot.rs`).
+//! With `--create-slot` there is no writer: the reader makes publication and slot itself (`make.rs`), for other consumers. With `--snapshot`
+//! the rows that the tables hold are written first, as `r` events (`snapshot.rs`). Such a feed may take part of the changes only, as a
+//! Debezium connector's file says it (`--connector`, `capture/`).
 //!
 //! # Invariants
 //!
@@ -17,10 +18,12 @@
 //!    lost, and is refused.
 //! 2. Every start has an epoch of its own, larger than any in the topics (see the crate `kafka`).
 
+mod capture;
 mod found;
+mod make;
+mod publication;
 mod rival;
 mod snapshot;
-mod source;
 mod stream;
 
 use pg::{Params, Purpose, Result, Session};
@@ -33,6 +36,7 @@ use crate::outbox::shared::Shared;
 use crate::run::context::on_source;
 use crate::run::retry::Backoff;
 
+use capture::Capture;
 use found::Found;
 use rival::Rival;
 
@@ -45,10 +49,8 @@ pub struct Reading {
     pub cancel: CancellationToken,
     /// Told how things go.
     pub health: Health,
-    /// The tables' rows come before the stream, as events of their own.
-    pub snapshot: bool,
-    /// Publication and slot are made where there is no run yet.
-    pub create_slot: bool,
+    /// What of the published changes becomes events.
+    pub capture: Capture,
     /// Outbox events are routed in the same stream.
     pub outbox: Option<Shared>,
 }
@@ -58,12 +60,11 @@ impl Reading {
         Ok(Reading {
             name: settings.name().to_owned(),
             source: settings.source()?,
+            capture: Capture::new(&settings),
             settings,
             reporter,
             cancel,
             health: Health::default(),
-            snapshot: false,
-            create_slot: false,
             outbox: None,
         })
     }
@@ -84,6 +85,8 @@ struct State {
     /// It was said that we wait for the writer.
     waits: bool,
     rival: Rival,
+    /// This process has written the tables' rows.
+    rows_written: bool,
 }
 
 /// Streams until interrupted or refused. Errors that pass, or that somebody has to cure, are tried again.
@@ -97,6 +100,7 @@ pub async fn run(reading: &Reading) -> Result<()> {
         started: false,
         waits: false,
         rival: Rival::default(),
+        rows_written: false,
     };
     loop {
         let result = Box::pin(attempt(reading, &mut state)).await;
@@ -104,12 +108,12 @@ pub async fn run(reading: &Reading) -> Result<()> {
             return Ok(());
         }
         let Err(error) = result else { continue };
-        let Some(pause) = state.backoff.next(&error, state.started) else { return Err(error) };
-        reading.health.stopped(&error);
-        reading.reporter.blocked(&error);
-        tokio::select! {
-            () = reading.cancel.cancelled() => return Ok(()),
-            () = tokio::time::sleep(pause) => {}
+        if !state
+            .backoff
+            .wait(error, state.started, &reading.health, &reading.reporter, &reading.cancel)
+            .await?
+        {
+            return Ok(());
         }
     }
 }

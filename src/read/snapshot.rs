@@ -13,10 +13,11 @@ use std::sync::Arc;
 use futures_util::TryStreamExt;
 use kafka::{Announcement, Rows, Written};
 use pg::{Error, Lsn, Purpose, Result, Session, quote_ident, quote_literal};
-use pipeline::envelope::{Encoder, Snapshot, SnapshotMark};
+use pipeline::envelope::{Encoder, Snapshot, SnapshotMark, TableTypes};
 use pipeline::{
-    Column, PgTimestamp, Relation, RelationColumn, RelationId, ReplicaIdentity, TableSpec, Tuple,
+    Column, ColumnSpec, PgTimestamp, Relation, RelationColumn, RelationId, ReplicaIdentity, TableSpec, Tuple,
 };
+use reader::catalog::PublicationState;
 use reader::slot::{self, CreateOptions, ExportedSlot};
 use reader::snapshot::{Keeper, KeeperOptions, REWRITTEN};
 use tokio::sync::watch;
@@ -37,6 +38,42 @@ pub struct Carrier<'a> {
     pub partitions: HashMap<String, usize>,
     /// Where the stream goes on afterwards.
     pub from: Lsn,
+}
+
+/// The tables with their generated columns, which Debezium's rows of a snapshot have, and its stream (before 18) has not.
+pub fn with_generated(
+    reading: &Reading,
+    mut tables: Vec<TableSpec>,
+    types: &[TableTypes],
+    publications: &PublicationState,
+) -> Vec<TableSpec> {
+    for table in &mut tables {
+        let listed = publications.table(&table.name).is_some_and(|published| published.columns.is_some());
+        let Some(types) = types.iter().find(|types| types.name == table.name).filter(|_| !listed) else {
+            continue;
+        };
+        for (place, column) in types.columns.iter().enumerate() {
+            let there = table.columns.iter().any(|known| known.name == column.name);
+            if !there && reading.capture.column(&table.name, &column.name) {
+                let before = &types.columns[..place];
+                let at =
+                    table.columns.iter().filter(|known| before.iter().any(|c| c.name == known.name)).count();
+                table.columns.insert(
+                    at,
+                    ColumnSpec {
+                        name: column.name.clone(),
+                        type_schema: String::new(),
+                        type_name: column.base_name.clone(),
+                        formatted: String::new(),
+                        type_oid: column.type_oid,
+                        type_modifier: column.type_modifier,
+                        not_null: column.not_null,
+                    },
+                );
+            }
+        }
+    }
+    tables
 }
 
 /// Writes all rows; afterwards `announcement` says so, here and in the topics.

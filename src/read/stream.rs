@@ -10,7 +10,9 @@ use reader::stream::Options;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::capture::Captured;
 use super::{Found, Reading, State, snapshot};
+use crate::config::{KafkaValues, SnapshotMode};
 use crate::http;
 use crate::outbox::shared::{self, Followed, Joined};
 use crate::run::limit::Limit;
@@ -25,6 +27,12 @@ const DRAIN: Duration = Duration::from_secs(6);
 
 /// Streams until cancelled, or until other tables are published than at the start.
 pub async fn run(reading: &Reading, found: Found, state: &mut State) -> Result<()> {
+    if reading.outbox.is_some() && !(reading.capture.is_whole() && reading.settings.kafka.transactions) {
+        return Err(Error::usage(
+            "outbox.beside goes with all that is published, and capture.* leaves something out",
+        )
+        .hint("route the outbox in a process of its own: walferry outbox run"));
+    }
     let session = reading.session().await?;
     let joined = route(reading, &session, &found).await?;
     let Found {
@@ -39,20 +47,31 @@ pub async fn run(reading: &Reading, found: Found, state: &mut State) -> Result<(
     let (outbox, _watching) = joined.map(Joined::split).unzip();
     let oids: Vec<u32> = tables.iter().map(|spec| spec.oid).collect();
     let types = catalog::types(&session, &oids).await?;
+    let tables = reading.capture.tables(tables, &types)?;
     let topics = pipeline::envelope::Topics::new(&options.prefix);
     let partitions = admin.ensure(&topics, &streamed(&tables)).await?;
-    if reading.snapshot && !matches!(announcement.snapshot, Some(Written::At(_))) {
+    let rows_first = match reading.settings.capture.snapshot {
+        SnapshotMode::Never => false,
+        SnapshotMode::Initial => !matches!(announcement.snapshot, Some(Written::At(_))),
+        SnapshotMode::Always => !state.rows_written,
+    };
+    if rows_first {
         reading.health.step("snapshot");
         let plain = Encoder::new(envelope.clone());
         let mut encoder = Encoder::new(envelope.clone());
         types.iter().for_each(|types| encoder.describe(types.clone()));
         let carrier =
             snapshot::Carrier { options: &options, encoder, plain, partitions: partitions.clone(), from };
-        let writing = snapshot::write(reading, &tables, &mut announcement, exported, carrier);
+        let rows = match reading.settings.kafka.values {
+            KafkaValues::Debezium => snapshot::with_generated(reading, tables.clone(), &types, &publications),
+            KafkaValues::Postgres => tables.clone(),
+        };
+        let writing = snapshot::write(reading, &rows, &mut announcement, exported, carrier);
         tokio::select! {
             written = Box::pin(writing) => written?,
             () = reading.cancel.cancelled() => return Ok(()),
         }
+        state.rows_written = true;
     }
     let half = ReaderHalf::open(&options, envelope, admin, types, partitions, &announcement, from, outbox)?;
     let mut stream = Options::new(
@@ -63,11 +82,20 @@ pub async fn run(reading: &Reading, found: Found, state: &mut State) -> Result<(
         start,
     );
     stream.reporter = reading.reporter.clone();
+    stream.timeline = announcement.timeline;
+    // Servers before 14 have none to give.
+    stream.all_messages =
+        reading.capture.messages() && prefixes.is_empty() && session.version().major() >= 14;
     stream.message_prefixes = prefixes;
     let position = stream.position.subscribe();
     let stop = CancellationToken::new();
     let mut task = JoinSet::new();
-    task.spawn(half.run(stream, stop.clone()));
+    if reading.capture.is_whole() {
+        task.spawn(half.run(stream, stop.clone()));
+    } else {
+        let capture = reading.capture.clone();
+        task.spawn(half.run_through(|sink| Captured::new(capture, sink), stream, stop.clone()));
+    }
     let again = format!("start over: walferry clean --name {}, then walferry write again", reading.name);
     let limits = &reading.settings.limits;
     let mut beside = Beside {

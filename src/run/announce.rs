@@ -97,7 +97,10 @@ impl Announce {
             options: topics::options(&context.settings)?,
             envelope: topics::envelope_options(&context.settings, run)?,
             names: topics::streamed(&specs),
-            announcement: Announcement::new(&run.slot, run.publications.clone()),
+            announcement: Announcement {
+                timeline: run.source.as_ref().and_then(|source| u32::try_from(source.timeline).ok()),
+                ..Announcement::new(&run.slot, run.publications.clone())
+            },
             position: progress.map_or(run.slot_lsn.unwrap_or_default(), |progress| progress.end_lsn),
         })
     }

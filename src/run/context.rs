@@ -31,6 +31,8 @@ pub struct Context {
     pub pinned: Vec<String>,
     /// Patterns of tables that this start copies again.
     pub resync: Vec<String>,
+    /// The run has been told of them: once, whatever happens to it afterwards.
+    pub resync_marked: AtomicBool,
     pub name: String,
     pub source: Params,
     pub target: Params,
@@ -65,6 +67,7 @@ impl Context {
             share: false,
             pinned: Vec::new(),
             resync: Vec::new(),
+            resync_marked: AtomicBool::new(false),
             reporter,
             cancel,
             health: Health::default(),
@@ -88,6 +91,7 @@ impl Context {
             share: false,
             pinned: Vec::new(),
             resync: Vec::new(),
+            resync_marked: AtomicBool::new(false),
             reporter,
             cancel,
             health: Health::default(),

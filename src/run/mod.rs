@@ -42,6 +42,8 @@ pub use once::copy;
 pub use owner::{Former, Owner};
 pub use publication::selection;
 
+use std::sync::atomic::Ordering;
+
 use pg::{Error, Result};
 use writer::control::{CutoverState, Run, StatusError, Step};
 
@@ -65,11 +67,9 @@ pub async fn run(context: &Context) -> Result<Outcome> {
     let mut owner: Option<Owner> = None;
     let mut former = None;
     let mut backoff = Backoff::new(context.settings.retry.connection_max, context.settings.retry.blocked_max);
-    let (mut started, mut marked) = (false, false);
+    let mut started = false;
     loop {
-        let result =
-            Box::pin(attempt(context, &mut owner, &mut former, &mut started, &mut marked, &mut backoff))
-                .await;
+        let result = Box::pin(attempt(context, &mut owner, &mut former, &mut started, &mut backoff)).await;
         let error = match result {
             _ if context.cancel.is_cancelled() => return Ok(Outcome::Interrupted),
             Ok(outcome) => return Ok(outcome),
@@ -78,12 +78,8 @@ pub async fn run(context: &Context) -> Result<Outcome> {
         if let Some(owner) = &owner {
             owner.note_error(Some(&StatusError::from(&error))).await;
         }
-        let Some(pause) = backoff.next(&error, started) else { return Err(error) };
-        context.health.stopped(&error);
-        context.reporter.blocked(&error);
-        tokio::select! {
-            () = context.cancel.cancelled() => return Ok(Outcome::Interrupted),
-            () = tokio::time::sleep(pause) => {}
+        if !backoff.wait(error, started, &context.health, &context.reporter, &context.cancel).await? {
+            return Ok(Outcome::Interrupted);
         }
     }
 }
@@ -93,7 +89,6 @@ async fn attempt(
     slot: &mut Option<Owner>,
     former: &mut Option<Former>,
     started: &mut bool,
-    marked: &mut bool,
     backoff: &mut Backoff,
 ) -> Result<Outcome> {
     if slot.as_ref().is_none_or(|owner| owner.is_closed()) {
@@ -116,10 +111,9 @@ async fn attempt(
         };
         *started = true;
         checked = true;
-        if !*marked {
-            // Once, whatever happens to the run afterwards.
+        if !context.resync_marked.load(Ordering::Relaxed) {
             resync::mark(context, owner, &run).await?;
-            *marked = true;
+            context.resync_marked.store(true, Ordering::Relaxed);
         }
         if context.half == Half::Writer && run.step > Step::Slot && announcing.is_none() {
             announcing = Some(announce::Announcing::begin(context, owner, &run).await?);

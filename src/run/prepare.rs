@@ -138,13 +138,6 @@ async fn promoted(
     now: &SourceIdentity,
     applied: Option<Lsn>,
 ) -> Result<()> {
-    let timeline = |timeline: i64| u32::try_from(timeline).unwrap_or(0);
-    let mut connection =
-        ReplicationConnection::connect(&context.source, &format!("{} (control)", context.name))
-            .await
-            .map_err(on_source)?;
-    let history = connection.timeline_history(timeline(now.timeline)).await?;
-    connection.close().await;
     // Rows that were copied are from there as well, and what the topics hold.
     let copied = RunTable::all(owner.session(), &run.name)
         .await?
@@ -153,26 +146,50 @@ async fn promoted(
         .max();
     let mut taken = applied.max(copied).max(run.slot_lsn).unwrap_or_default();
     if context.settings.run.via == Via::Kafka {
-        taken = taken.max(Topics::look(context, run, taken).await?.start);
+        let topics = Topics::look(context, run, taken).await?;
+        // A reader that has followed the promotion has compared what the topics held, and with that what was applied from them.
+        taken = match topics.timeline.map(i64::from) == Some(now.timeline) {
+            true => copied.max(run.slot_lsn).unwrap_or_default(),
+            false => taken.max(topics.start),
+        };
     }
-    let parted = match descent(&history, timeline(then.timeline), taken) {
-        Descent::Contains => {
-            context.reporter.note(format!(
-                "the source was promoted: it is on timeline {} now, and holds everything up to {taken}",
-                now.timeline
-            ));
-            Run::set_source(owner.session(), &run.name, now).await?;
-            run.source = Some(now.clone());
-            return Ok(());
-        }
-        Descent::Parted(end) => format!("it left timeline {} at {end}", then.timeline),
-        Descent::Stranger => format!("timeline {} is not in its history", then.timeline),
+    if let Some(parted) = parted(&context.source, &context.name, then.timeline, now.timeline, taken).await? {
+        return Err(lacks(
+            parted,
+            &format!("start over with walferry clean --name {}, then the same command", run.name),
+        ));
+    }
+    context.reporter.note(follows(now.timeline, taken));
+    Run::set_source(owner.session(), &run.name, now).await?;
+    run.source = Some(now.clone());
+    Ok(())
+}
+
+/// Says that a source was promoted and nothing is missing.
+pub fn follows(timeline: i64, taken: Lsn) -> String {
+    format!("the source was promoted: it is on timeline {timeline} now, and holds everything up to {taken}")
+}
+
+/// Where the source's history leaves timeline `then`, if it does so before `taken`; none: all of it is in the history.
+pub async fn parted(source: &Params, name: &str, then: i64, now: i64, taken: Lsn) -> Result<Option<String>> {
+    let timeline = |timeline: i64| u32::try_from(timeline).unwrap_or(0);
+    let mut connection =
+        ReplicationConnection::connect(source, &format!("{name} (control)")).await.map_err(on_source)?;
+    let history = connection.timeline_history(timeline(now)).await?;
+    connection.close().await;
+    let parted = match descent(&history, timeline(then), taken) {
+        Descent::Contains => return Ok(None),
+        Descent::Parted(end) => format!("it left timeline {then} at {end}"),
+        Descent::Stranger => format!("timeline {then} is not in its history"),
     };
-    Err(Error::refuse("SOURCE_BEHIND", "the source was promoted, or restored, without changes that were applied from it")
-        .detail(format!("it is on timeline {} now; {parted}, and {taken} was applied from there", now.timeline))
+    Ok(Some(format!("it is on timeline {now} now; {parted}, and {taken} was applied from there")))
+}
+
+/// The refusal; `over` says how to start over.
+pub fn lacks(parted: String, over: &str) -> Error {
+    Error::refuse("SOURCE_BEHIND", "the source was promoted, or restored, without changes that were applied from it")
+        .detail(parted)
         .hint(format!(
-            "start over with walferry clean --name {}, then the same command; synchronized_standby_slots on the source (17 and later) \
-             keeps a promotion from losing what subscribers have",
-            run.name
-        )))
+            "{over}; synchronized_standby_slots on the source (17 and later) keeps a promotion from losing what subscribers have"
+        ))
 }

@@ -1,8 +1,12 @@
-//! How long to wait before the next attempt.
+//! After an attempt that failed: whether there is a next one, and when.
 
 use std::time::Duration;
 
-use pg::{Class, Error};
+use pg::{Class, Error, Result};
+use pipeline::Reporter;
+use tokio_util::sync::CancellationToken;
+
+use crate::http::Health;
 
 /// Pauses that grow while nothing succeeds, within the bounds of docs/operations.md: a lost connection 1 to 5 s, a cause that
 /// somebody has to remove 1 to 30 s.
@@ -24,9 +28,30 @@ impl Backoff {
         self.failures = 0;
     }
 
+    /// After an error: tells of it, and waits until it is time for the next attempt. False: cancelled meanwhile.
+    ///
+    /// # Errors
+    /// The error itself, where trying again would not help.
+    pub async fn wait(
+        &mut self,
+        error: Error,
+        started: bool,
+        health: &Health,
+        reporter: &Reporter,
+        cancel: &CancellationToken,
+    ) -> Result<bool> {
+        let Some(pause) = self.next(&error, started) else { return Err(error) };
+        health.stopped(&error);
+        reporter.blocked(&error);
+        tokio::select! {
+            () = cancel.cancelled() => Ok(false),
+            () = tokio::time::sleep(pause) => Ok(true),
+        }
+    }
+
     /// The pause after `error`; None when trying again would not help. Before the run has `started` nothing is retried but a
     /// connection, a few times: a person waits in front of it.
-    pub fn next(&mut self, error: &Error, started: bool) -> Option<Duration> {
+    fn next(&mut self, error: &Error, started: bool) -> Option<Duration> {
         let limit = match error.class() {
             Class::Connection if started || self.failures < 3 => self.connection_max,
             Class::Stop if started => self.blocked_max,

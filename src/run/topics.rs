@@ -14,8 +14,8 @@ use kafka::{
     Weakness, Written,
 };
 use pg::{Error, Lsn, QualifiedName, Result};
-use pipeline::TableSpec;
 use pipeline::envelope::{self, Decoder, Dialect, Encoder, TableTypes, Values};
+use pipeline::{ChangeSink, TableSpec};
 use reader::{catalog, stream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -38,6 +38,8 @@ pub struct Topics {
     pub read: Lsn,
     /// What a reader has written as rows of a snapshot.
     pub snapshot: Option<Written>,
+    /// The source's timeline that they were read from last.
+    pub timeline: Option<u32>,
     /// Tables that other processes feed.
     elsewhere: HashSet<QualifiedName>,
     /// What is not known is to be found out about by this process.
@@ -70,6 +72,7 @@ impl Topics {
         tail.check(&options.prefix, &envelope.system_identifier, &envelope.run_id)?;
         envelope.epoch = epoch_after(&tail);
         let start = tail.position().map_or(applied, |end| end.max(applied));
+        let timeline = tail.timeline();
         let read = tail.read_to().unwrap_or_default();
         let snapshot = tail.announcement.and_then(|announcement| announcement.snapshot);
         Ok(Topics {
@@ -79,6 +82,7 @@ impl Topics {
             start,
             read,
             snapshot,
+            timeline,
             elsewhere: HashSet::new(),
             others: true,
         })
@@ -206,8 +210,18 @@ impl ReaderHalf {
 
     /// Streams until `cancel`.
     pub async fn run(self, options: stream::Options, cancel: CancellationToken) -> Result<()> {
+        self.run_through(|sink| sink, options, cancel).await
+    }
+
+    /// The same with something between the stream and the topics.
+    pub async fn run_through<S: ChangeSink>(
+        self,
+        between: impl FnOnce(KafkaSink) -> S + Send,
+        options: stream::Options,
+        cancel: CancellationToken,
+    ) -> Result<()> {
         let ReaderHalf { sink, producer } = self;
-        let ended = stream::run(options, sink, cancel).await;
+        let ended = stream::run(options, between(sink), cancel).await;
         let failure = producer.failure();
         producer.close().await;
         match failure {
@@ -257,6 +271,7 @@ pub fn options(settings: &Settings) -> Result<kafka::Options> {
         message_bytes: kafka.message_bytes.as_usize(),
         in_flight_bytes: kafka.in_flight_bytes.as_usize(),
         fetch_bytes: kafka.fetch_bytes.as_usize(),
+        transactions: kafka.transactions,
         security: settings.kafka_security()?,
     })
 }
@@ -358,6 +373,7 @@ pub fn envelope_of(settings: &Settings, database: &str, system_id: &str, run_id:
     let mut options = envelope::Options::new(settings.kafka_prefix(), database, values);
     options.schemas = settings.kafka.schemas;
     options.tombstones = settings.kafka.tombstones;
+    options.transactions = settings.kafka.transactions;
     modes::set(settings, &mut options);
     system_id.clone_into(&mut options.system_identifier);
     run_id.clone_into(&mut options.run_id);

@@ -2,7 +2,7 @@
 
 pub mod capture;
 mod decoded;
-mod differences;
+pub mod differences;
 pub mod golden;
 mod schemas;
 mod types;

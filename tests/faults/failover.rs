@@ -1,12 +1,13 @@
 //! Failover: a standby takes over from the source, or from the target.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{DB, Scene};
 use crate::support::load::bank;
 use crate::support::oracle::{self, Events};
 use crate::support::postgres::Stop;
-use crate::support::{Load, Postgres, Walferry};
+use crate::support::walferry::Running;
+use crate::support::{Kafka, Load, Postgres, Walferry};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -120,6 +121,118 @@ async fn row_61_a_standby_without_the_slot_is_refused() {
     assert!(again.stderr.contains("SLOT_MISSING"), "{}", again.said());
     let slots: i64 = pair.standby.value("postgres", "SELECT count(*) FROM pg_replication_slots").await;
     assert_eq!(slots, 0, "a slot was made again");
+}
+
+/// A feed without a writer, of the pair.
+async fn feed(pair: &Pair) -> (Walferry, String) {
+    let (kafka, prefix) = (Kafka::shared().await, Kafka::prefix());
+    let run = pair.run().name("feed").command("read");
+    let run = run.args(&["--brokers", &kafka.brokers(), "--prefix", &prefix, "--create-slot"]);
+    (run.args(&["--table", "bank.visit", "--set", "slot.failover=on"]), format!("{prefix}.bank.visit"))
+}
+
+/// How many events of the topic insert a row of this account.
+async fn visits(topic: &str, account: u32) -> usize {
+    let records = Kafka::shared().await.records(topic);
+    records.iter().filter(|record| record.json()["after"]["account"] == account).count()
+}
+
+async fn wait_for_visits(running: &mut Running, topic: &str, account: u32, count: usize) {
+    let deadline = Instant::now() + SOON;
+    while visits(topic, account).await < count {
+        assert!(running.is_running() && Instant::now() < deadline, "{}", running.stderr());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn row_61_a_reader_follows_a_standby_that_has_everything() {
+    let pair = Pair::new(true).await;
+    let (run, topic) = feed(&pair).await;
+    let mut running = run.spawn();
+    let made = "SELECT count(*) = 1 FROM pg_replication_slots WHERE slot_name = 'feed' AND active";
+    pair.primary.wait_until("postgres", made, SOON).await;
+    pair.primary.sql(DB, "INSERT INTO bank.visit (account) SELECT 1 FROM generate_series(1, 50)").await;
+    wait_for_visits(&mut running, &topic, 1, 50).await;
+    pair.slots_are_synced(1).await;
+    pair.primary.kill9();
+    pair.standby.promote().await;
+    pair.standby.sql(DB, "INSERT INTO bank.visit (account) SELECT 2 FROM generate_series(1, 50)").await;
+    wait_for_visits(&mut running, &topic, 2, 50).await;
+    assert!(
+        running.stderr().contains("the source was promoted: it is on timeline 2 now"),
+        "{}",
+        running.stderr()
+    );
+    running.sigterm();
+    running.wait_exit().await.expect_code(143);
+    // Known from then on.
+    let mut running = run.spawn();
+    pair.standby.sql(DB, "INSERT INTO bank.visit (account) VALUES (3)").await;
+    wait_for_visits(&mut running, &topic, 3, 1).await;
+    assert!(!running.stderr().contains("was promoted"), "{}", running.stderr());
+    running.sigterm();
+    running.wait_exit().await.expect_code(143);
+}
+
+/// The reader follows first, and what it brings from the new timeline is no reason for the writer not to.
+#[tokio::test(flavor = "multi_thread")]
+async fn row_61_a_reader_and_a_writer_follow_one_after_the_other() {
+    let pair = Pair::new(true).await;
+    let (kafka, prefix) = (Kafka::shared().await, Kafka::prefix());
+    let of = |command: &str| {
+        let run = pair.run().name("halves").command(command);
+        run.args(&["--brokers", &kafka.brokers(), "--prefix", &prefix, "--set", "slot.failover=on"])
+    };
+    let (mut writer, mut reader) = (of("write").spawn(), of("read").spawn());
+    writer.wait_for_step("live").await;
+    pair.primary.sql(DB, "INSERT INTO bank.visit (account) SELECT 1 FROM generate_series(1, 50)").await;
+    writer.wait_applied(oracle::marker(&pair.primary, DB).await).await;
+    pair.slots_are_synced(1).await;
+    pair.primary.kill9();
+    pair.standby.promote().await;
+    pair.standby.sql(DB, "INSERT INTO bank.visit (account) SELECT 2 FROM generate_series(1, 50)").await;
+    reader.wait_for_stderr("the source was promoted").await;
+    writer.wait_applied(oracle::marker(&pair.standby, DB).await).await;
+    writer.kill9().await;
+    pair.standby.sql(DB, "UPDATE bank.account SET balance = balance").await;
+    let mut writer = of("write").spawn();
+    writer.wait_for_stderr("the source was promoted").await;
+    writer.wait_applied(oracle::marker(&pair.standby, DB).await).await;
+    oracle::expect_same(&pair.standby.uri(DB), &pair.target.uri(DB)).await;
+    for process in [writer, reader] {
+        process.sigterm();
+        process.wait_exit().await.expect_code(143);
+    }
+}
+
+/// The topics have what the new primary never had, and its WAL has grown past that since.
+#[tokio::test(flavor = "multi_thread")]
+async fn row_61_a_reader_refuses_a_standby_that_lacked_what_is_in_the_topics() {
+    let pair = Pair::new(false).await;
+    let (run, topic) = feed(&pair).await;
+    let mut running = run.spawn();
+    pair.slots_are_synced(1).await;
+    pair.standby_has(oracle::marker(&pair.primary, DB).await).await;
+    pair.standby.sql("postgres", "ALTER SYSTEM SET primary_conninfo = ''").await;
+    pair.standby.reload().await;
+    let alone = "SELECT count(*) = 0 FROM pg_stat_wal_receiver";
+    pair.standby.wait_until("postgres", alone, SOON).await;
+    pair.primary.sql(DB, "INSERT INTO bank.visit (account) SELECT 1 FROM generate_series(1, 500)").await;
+    wait_for_visits(&mut running, &topic, 1, 500).await;
+    running.sigterm();
+    running.wait_exit().await.expect_code(143);
+    let written: String = pair.primary.value(DB, "SELECT pg_current_wal_lsn()::text").await;
+    pair.primary.kill9();
+    pair.standby.promote().await;
+    let behind = format!("SELECT pg_current_wal_lsn() <= '{written}'");
+    while pair.standby.value::<bool>("postgres", &behind).await {
+        pair.standby.sql(DB, "INSERT INTO bank.visit (account) SELECT 2 FROM generate_series(1, 500)").await;
+    }
+    let refused = run.run().await.expect_code(4);
+    assert!(refused.stderr.contains("SOURCE_BEHIND"), "{}", refused.said());
+    assert!(refused.stderr.contains("synchronized_standby_slots"), "{}", refused.said());
+    assert_eq!(visits(&topic, 2).await, 0);
 }
 
 /// The target has what the new primary never had, and the new primary's WAL has grown past it since: only the history of its timelines

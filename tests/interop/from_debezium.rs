@@ -1,10 +1,11 @@
 //! `write --from debezium`: the writer alone, behind a Debezium that is there already.
 
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::PATIENCE;
+use super::{PATIENCE, records};
 use crate::support::walferry::Running;
 use crate::support::{Connect, Kafka, Postgres, Walferry};
 
@@ -21,26 +22,32 @@ const CONTENT: &str = "SELECT coalesce(string_agg(r, E'\\n' ORDER BY r), '') FRO
 struct Rig {
     server: Postgres,
     prefix: String,
+    config: Value,
     walferry: Walferry,
 }
 
 impl Rig {
     /// A connector whose snapshot has rows, and a target with the tables.
     async fn new(settings: &Value) -> Rig {
+        let rig = Rig::without_connector(settings).await;
+        Connect::shared().await.run(&rig.prefix, &rig.config).await;
+        rig
+    }
+
+    async fn without_connector(settings: &Value) -> Rig {
         let server = Postgres::builder(15).database("app").database("copy").start().await;
         for database in ["app", "copy"] {
             server.sql(database, SCHEMA).await;
         }
         server.sql("app", "INSERT INTO a (id, n, big) SELECT i, i / 7.0, repeat('x' || i, 2000) FROM generate_series(1, 200) i").await;
         server.sql("app", "INSERT INTO b SELECT 'k' || i, i, i * 1.5 FROM generate_series(1, 50) i").await;
-        let (prefix, connect) = (Kafka::prefix(), Connect::shared().await);
+        let prefix = Kafka::prefix();
         let mut config = Connect::source(&server, "app", &prefix);
         for (name, value) in settings.as_object().unwrap() {
             config[name] = value.clone();
         }
-        connect.run(&prefix, &config).await;
         let walferry = Walferry::new("", &server.uri("copy")).name("behind");
-        Rig { server, prefix, walferry }
+        Rig { server, prefix, config, walferry }
     }
 
     async fn write(&self) -> Running {
@@ -80,7 +87,7 @@ impl Rig {
                 only(&expected, &found),
                 running.stderr()
             );
-            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
 
@@ -103,11 +110,16 @@ impl Rig {
     }
 
     async fn end(self, running: Running) {
+        let prefix = self.prefix.clone();
+        self.end_writer(running).await;
+        Connect::shared().await.remove(&prefix).await;
+    }
+
+    async fn end_writer(self, running: Running) {
         running.sigterm();
         running.wait_exit().await.expect_code(143);
         let clean = self.walferry.command("clean").run().await.expect_code(0);
         assert!(clean.stdout.contains("schema walferry removed"), "{clean:?}");
-        Connect::shared().await.remove(&self.prefix).await;
     }
 }
 
@@ -128,6 +140,22 @@ async fn killed_and_gone_on(settings: Value) -> (Rig, Running) {
     (rig, running)
 }
 
+/// What makes whole transactions of a connector's events.
+fn with_transactions() -> Value {
+    json!({
+        "provide.transaction.metadata": "true",
+        "value.converter": "org.apache.kafka.connect.json.JsonConverter",
+        "value.converter.schemas.enable": "false",
+        "key.converter": "org.apache.kafka.connect.json.JsonConverter",
+        "key.converter.schemas.enable": "false",
+        "topic.creation.default.partitions": "3",
+        "topic.creation.groups": "markers",
+        "topic.creation.markers.include": ".*\\.transaction",
+        "topic.creation.markers.partitions": "1",
+        "topic.creation.markers.replication.factor": "1",
+    })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_follows_a_connector_with_default_settings() {
     let (rig, running) = killed_and_gone_on(json!({})).await;
@@ -146,19 +174,7 @@ async fn a_target_follows_a_connector_with_default_settings() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_transaction_metadata_whole_transactions_are_applied() {
-    let settings = json!({
-        "provide.transaction.metadata": "true",
-        "value.converter": "org.apache.kafka.connect.json.JsonConverter",
-        "value.converter.schemas.enable": "false",
-        "key.converter": "org.apache.kafka.connect.json.JsonConverter",
-        "key.converter.schemas.enable": "false",
-        "topic.creation.default.partitions": "3",
-        "topic.creation.groups": "markers",
-        "topic.creation.markers.include": ".*\\.transaction",
-        "topic.creation.markers.partitions": "1",
-        "topic.creation.markers.replication.factor": "1",
-    });
-    let (rig, running) = killed_and_gone_on(settings).await;
+    let (rig, running) = killed_and_gone_on(with_transactions()).await;
     // A transaction over several tables is there as a whole or not at all.
     let whole: bool = rig
         .server
@@ -166,6 +182,107 @@ async fn with_transaction_metadata_whole_transactions_are_applied() {
         .await;
     assert!(whole);
     rig.end(running).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_truncate_comes_through_the_topics() {
+    for mut settings in [json!({}), with_transactions()] {
+        settings["skipped.operations"] = json!("none");
+        let rig = Rig::new(&settings).await;
+        let mut running = rig.write().await;
+        rig.equal(&mut running).await;
+        rig.change(1).await;
+        rig.server
+            .sql("app", "BEGIN; INSERT INTO b VALUES ('gone', 1, 1); TRUNCATE b, \"C d\"; INSERT INTO b VALUES ('stays', 1, 1); COMMIT")
+            .await;
+        rig.equal(&mut running).await;
+        rig.server.sql("app", "TRUNCATE a; INSERT INTO a (id, tx) VALUES (1, 'after')").await;
+        rig.change(2).await;
+        rig.equal(&mut running).await;
+        let status = rig.walferry.status().await;
+        assert_eq!(status.count("truncated"), 3, "{status:?}");
+        rig.end(running).await;
+    }
+}
+
+/// Events of a topic that are there more than once: same transaction, operation and row.
+fn sent_again(kafka: &Kafka, topic: &str) -> usize {
+    let mut seen = std::collections::HashSet::new();
+    let records = kafka.records(topic);
+    let events = records.iter().filter(|record| record.value.is_some()).map(|record| record.json());
+    events
+        .map(|event| if event["payload"].is_null() { event } else { event["payload"].clone() })
+        .filter(|event| {
+            let place = (&event["source"]["txId"], &event["source"]["lsn"], &event["op"]);
+            !seen.insert(format!("{place:?} {} {}", event["before"], event["after"]))
+        })
+        .count()
+}
+
+/// How many records a topic has had.
+fn length(kafka: &Kafka, topic: &str) -> i64 {
+    use rdkafka::consumer::Consumer;
+    tokio::task::block_in_place(|| {
+        let consumer = kafka.consumer();
+        let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).unwrap();
+        let partitions = metadata.topics()[0].partitions().iter();
+        partitions
+            .map(|partition| consumer.fetch_watermarks(topic, partition.id(), PATIENCE).unwrap().1)
+            .sum()
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_connector_sends_again_after_kill_9_changes_nothing() {
+    let kafka = Kafka::shared().await;
+    let mut connect = Connect::own(kafka, Duration::from_secs(3)).await;
+    let rigs = [Rig::without_connector(&json!({})).await, Rig::without_connector(&with_transactions()).await];
+    let mut running = Vec::new();
+    for rig in &rigs {
+        connect.run(&rig.prefix, &rig.config).await;
+    }
+    for rig in &rigs {
+        records(kafka, &format!("{}.public.a", rig.prefix), 200).await;
+        running.push(rig.write().await);
+    }
+    let (mut round, mut again, mut kills) = (0, [0, 0], 0);
+    while again.contains(&0) {
+        assert!(kills < 5, "the connectors sent nothing twice: {again:?}");
+        kills += 1;
+        // In the middle of a load, wherever it is.
+        let killed = AtomicBool::new(false);
+        let load = async {
+            while !killed.load(Ordering::Relaxed) {
+                round += 1;
+                for rig in &rigs {
+                    rig.change(round).await;
+                }
+            }
+        };
+        let kill = async {
+            let topics = rigs.each_ref().map(|rig| format!("{}.public.b", rig.prefix));
+            let before = topics.each_ref().map(|topic| length(kafka, topic));
+            let deadline = Instant::now() + PATIENCE;
+            while topics.iter().zip(before).any(|(topic, before)| length(kafka, topic) < before + 60) {
+                assert!(Instant::now() < deadline, "the connectors send nothing");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            connect.kill9();
+            killed.store(true, Ordering::Relaxed);
+        };
+        tokio::join!(load, kill);
+        connect.start_again().await;
+        for (at, rig) in rigs.iter().enumerate() {
+            connect.run(&rig.prefix, &rig.config).await;
+            rig.change(10_000 + round).await;
+            rig.equal(&mut running[at]).await;
+            again[at] = sent_again(kafka, &format!("{}.public.a", rig.prefix));
+        }
+    }
+    for (rig, running) in rigs.into_iter().zip(running) {
+        connect.remove(&rig.prefix).await;
+        rig.end_writer(running).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 
 mod from_debezium;
 mod jdbc_sink;
+mod read_connector;
 mod types;
 
 use std::time::{Duration, Instant};

@@ -1,7 +1,7 @@
 //! What does not belong into the topics, or what they can't be reached with: an error that says so, nothing skipped, nothing half applied.
 
 use crate::support::kafka::Record;
-use crate::support::{Feed, Kafka, Way};
+use crate::support::{Feed, Kafka, Postgres, Way};
 
 const TABLES: &str = "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY)";
 
@@ -31,6 +31,35 @@ async fn topics_of_another_source_are_refused() {
     let output = feed.lanes[0].running.take().unwrap().wait_exit().await;
     assert_eq!(output.code, 4, "{output:#?}");
     assert!(output.stderr.contains("KAFKA_OTHER_"), "{output:#?}");
+    feed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_refuses_topics_of_another_source() {
+    let kafka = Kafka::shared().await;
+    let prefix = Kafka::prefix();
+    let mut feed = Feed::of(TABLES).via(kafka, &prefix).ways(&[Way::Default]).services().start().await;
+    feed.source("INSERT INTO a VALUES (1)").await;
+    feed.expect_exact().await;
+    feed.lanes[0].kill_reader().await;
+    // Another server, with a database, tables, a slot and a publication of the same names.
+    let other = Postgres::builder(17).database(&feed.database).start().await;
+    let name = feed.lanes[0].walferry.run_name();
+    other.sql(&feed.database, TABLES).await;
+    other.sql(&feed.database, &format!("CREATE PUBLICATION {name} FOR ALL TABLES")).await;
+    other
+        .sql(&feed.database, &format!("SELECT pg_create_logical_replication_slot('{name}', 'pgoutput')"))
+        .await;
+    let topic = format!("{prefix}_default.public.a");
+    let before = kafka.records(&topic).len();
+    other.sql(&feed.database, "INSERT INTO a VALUES (2)").await;
+    let command = feed.lanes[0].reader_command.clone().unwrap();
+    let output = command.args(&["--source", &other.uri(&feed.database)]).run().await.expect_code(4);
+    assert!(output.stderr.contains("KAFKA_OTHER_SOURCE"), "{output:#?}");
+    assert_eq!(kafka.records(&topic).len(), before);
+    feed.lanes[0].start_reader();
+    feed.source("INSERT INTO a VALUES (3)").await;
+    feed.expect_exact().await;
     feed.end().await;
 }
 

@@ -1,6 +1,7 @@
 //! Runs whose changes travel through a real broker.
 
 mod bad_input;
+mod connector;
 mod control;
 mod faults;
 mod memory;

@@ -142,12 +142,17 @@ async fn a_second_reader_gives_way_and_readers_of_something_else_are_refused() {
     // A name of another run, a source of another database, and one that is another server altogether (of the same data folder once).
     let other_name = other(&[]).name("somebody_else").run().await;
     let other_slot = other(&["--slot", "no_such_slot"]).run().await;
+    // What would keep events from the writer.
+    let other_events = other(&["--set", "capture.skipped_operations=t"]).run().await;
+    let other_transactions = other(&["--set", "kafka.transactions=off"]).run().await;
     let other_database = other(&["--source", &feed.source.uri("postgres")]).run().await;
     let other_server = other(&["--source", &feed.target.uri("postgres")]).run().await;
     for (output, code) in [
         (&other_values, "KAFKA_OTHER_RUN"),
         (&other_name, "KAFKA_OTHER_RUN"),
         (&other_slot, "SLOT_MISSING"),
+        (&other_events, "RUN_HAS_WRITER"),
+        (&other_transactions, "RUN_HAS_WRITER"),
         (&other_database, "SLOT_UNUSABLE"),
         (&other_server, "SLOT_MISSING"),
     ] {
@@ -197,4 +202,32 @@ async fn a_refresh_reaches_the_reader_before_what_joins_is_copied() {
     feed.lanes[0].start_reader();
     feed.expect_same_content().await;
     feed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_is_not_removed_while_a_reader_streams() {
+    let kafka = Kafka::shared().await;
+    let prefix = Kafka::prefix();
+    let mut feed = Feed::of(TABLE).via(kafka, &prefix).ways(&[Way::Default]).services().start().await;
+    feed.source("INSERT INTO t VALUES (1000, 'x')").await;
+    feed.expect_exact().await;
+    let writer = feed.lanes[0].running.take().unwrap();
+    writer.sigterm();
+    writer.wait_exit().await.expect_code(143);
+    let clean = feed.lanes[0].walferry.command("clean");
+    let output = clean.run().await.expect_code(4);
+    assert!(output.stderr.contains("RUNNING") && output.stderr.contains("walferry read"), "{output:#?}");
+    // Nothing is gone: the run goes on.
+    feed.source("INSERT INTO t VALUES (1001, 'after the refusal')").await;
+    feed.lanes[0].start_writer();
+    feed.expect_exact().await;
+    feed.lanes[0].kill_reader().await;
+    let writer = feed.lanes[0].running.take().unwrap();
+    writer.sigterm();
+    writer.wait_exit().await.expect_code(143);
+    let output = clean.run().await.expect_code(0);
+    for part in ["replication slot", "publication", "topics of prefix", "schema walferry removed"] {
+        assert!(output.stdout.contains(part), "{part}: {output:#?}");
+    }
+    assert_eq!(kafka.topics(&prefix), []);
 }

@@ -19,9 +19,12 @@ fn schema() -> String {
 
 /// A run that is live, fed by a reader, with one process that leads.
 async fn shared() -> Feed {
+    shared_under(&Kafka::prefix()).await
+}
+
+async fn shared_under(prefix: &str) -> Feed {
     let kafka = Kafka::shared().await;
-    let mut feed =
-        Feed::of(&schema()).via(kafka, &Kafka::prefix()).ways(&[Way::Default]).services().prepare().await;
+    let mut feed = Feed::of(&schema()).via(kafka, prefix).ways(&[Way::Default]).services().prepare().await;
     let lane = &mut feed.lanes[0];
     lane.command = lane.command.clone().arg("--shard");
     lane.start_reader();
@@ -151,5 +154,55 @@ async fn verify_and_cutover_of_a_shared_run_have_one_writer() {
     feed.lanes[0].walferry.command("cutover").run().await.expect_code(0);
     one.wait_exit().await.expect_code(0);
     feed.lanes[0].running.take().unwrap().wait_exit().await.expect_code(0);
+    feed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_a_shared_run_has_lost_is_copied_again_by_the_process_that_leads() {
+    let (kafka, prefix) = (Kafka::shared().await, Kafka::prefix());
+    let mut feed = shared_under(&prefix).await;
+    let mut one = helper(&feed, &["--table", "t0"]);
+    write(&feed, 0).await;
+    feeds(&mut one).await;
+    applied(&feed).await;
+    one.kill9().await;
+    feed.lanes[0].kill_writer().await;
+    // Confirmed to the source, applied by nobody, and then gone.
+    write(&feed, 1).await;
+    let marker = oracle::marker(feed.source, &feed.database).await;
+    let confirmed = format!(
+        "SELECT coalesce(bool_and(confirmed_flush_lsn >= '{marker}'), false) FROM pg_replication_slots WHERE slot_name = '{}'",
+        feed.lanes[0].walferry.run_name()
+    );
+    feed.source.wait_until(&feed.database, &confirmed, Duration::from_secs(60)).await;
+    kafka.delete_topic(&format!("{prefix}_default.public.t0")).await;
+    feed.lanes[0].start_writer();
+    let output = feed.lanes[0].running.take().unwrap().wait_exit().await.expect_code(4);
+    assert!(
+        output.stderr.contains("KAFKA_DATA_LOST") && output.stderr.contains("--resync public.t0"),
+        "{output:#?}"
+    );
+    let lane = &mut feed.lanes[0];
+    lane.running = Some(lane.command.clone().args(&["--resync", "public.t0"]).spawn());
+    lane.running.as_mut().unwrap().wait_for_stderr("copied again: ").await;
+    feed.wait_live().await;
+    let mut two = helper(&feed, &["--table", "t0"]);
+    write(&feed, 2).await;
+    feeds(&mut two).await;
+    write(&feed, 3).await;
+    applied(&feed).await;
+    feed.expect_same_content().await;
+    // Who does not lead would copy nothing, and says so.
+    let output = helper(&feed, &["--resync", "t1"]).wait_exit().await.expect_code(4);
+    assert!(
+        output.stderr.contains("OWNED_BY") && output.stderr.contains("--resync is for the one that does"),
+        "{output:#?}"
+    );
+    // One that helped and leads now copies nothing either.
+    feed.lanes[0].kill_writer().await;
+    write(&feed, 4).await;
+    feed.lanes[0].running = Some(two);
+    applied(&feed).await;
+    feed.expect_same_content().await;
     feed.end().await;
 }

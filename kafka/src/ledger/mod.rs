@@ -152,7 +152,7 @@ impl Ledger {
         }
     }
 
-    /// The transaction's COMMIT has come. `idle`: it had no events of tables, and `end` is a heartbeat.
+    /// The transaction's COMMIT has come. `idle`: `end` is a heartbeat, because it had no events of tables or its END is not wanted.
     pub fn close(&mut self, number: usize, end_lsn: Lsn, end: Waiting, idle: bool) {
         self.bytes += end.bytes();
         if idle && number > self.first && number > self.marking {

@@ -20,6 +20,8 @@ pub const SLOT: &str = "walferry.slot";
 pub const PUBLICATIONS: &str = "walferry.publications";
 /// Heartbeat: the snapshot that the topics hold as `r` events: `<LSN>`, or `begun`.
 pub const SNAPSHOT: &str = "walferry.snapshot";
+/// Heartbeat: the source's timeline that was read, decimal.
+pub const TIMELINE: &str = "walferry.timeline";
 /// Heartbeat: `true` where a reader has made slot and publication itself, and no target is fed.
 pub const FEED: &str = "walferry.feed";
 /// Truncate: `<how many tables>` and the flags `cascade`, `restart_identity`, joined by commas. The events of one TRUNCATE follow each other.

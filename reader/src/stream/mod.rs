@@ -73,7 +73,7 @@ pub async fn run_on<S: ChangeSink>(
         }
         let start = StartOptions {
             publications: options.publications.clone(),
-            messages: !options.message_prefixes.is_empty(),
+            messages: options.all_messages || !options.message_prefixes.is_empty(),
             binary: options.binary,
         };
         let stream = connection.start(&options.slot, options.start, &start).await?;

@@ -22,6 +22,8 @@ pub struct Options {
     pub binary: bool,
     /// Logical messages with one of these prefixes become events; empty: none is asked for.
     pub message_prefixes: Vec<String>,
+    /// Logical messages of every prefix do.
+    pub all_messages: bool,
     /// A chunk is handed on when it holds this much, or when the server has nothing more to say.
     pub chunk_bytes: usize,
     /// How long an ordered end waits for what was sent to become durable.
@@ -50,6 +52,7 @@ impl Options {
             timeline: None,
             binary: false,
             message_prefixes: Vec::new(),
+            all_messages: false,
             chunk_bytes: 256 * 1024,
             drain: Duration::from_secs(3),
             reporter: Reporter::silent(),

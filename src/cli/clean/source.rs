@@ -5,12 +5,15 @@ use std::time::Duration;
 use pg::{Error, Params, Purpose, QualifiedName, Result, Session, quote_ident};
 use pipeline::Reporter;
 use reader::{fence, slot};
+use tokio::time::{Instant, sleep};
 use writer::control::{Run, Step};
 
 use super::CleanArgs;
-use crate::config::Settings;
+use crate::config::{Settings, Via};
 use crate::outbox::record;
 
+/// How long the walsender of a process that has just been killed may take to notice.
+const GOING: Duration = Duration::from_secs(3);
 /// How long a walsender that was told to end may take.
 const DYING: Duration = Duration::from_secs(10);
 
@@ -29,6 +32,7 @@ pub async fn clean(
     let source = connect(&settings.source()?, name, "clean").await?;
     if let Some(run) = run {
         same_source(&source, run).await?;
+        reader_is_gone(&source, settings, run).await?;
     }
     temporary_slots(&source, name).await?;
     match run {
@@ -89,6 +93,27 @@ async fn same_source(source: &Session, run: &Run) -> Result<()> {
             then.database, then.system_id
         ))
         .hint("give the source that it was started with"))
+}
+
+/// `walferry read` is a process of its own and holds no lock of the run: while it lives it streams from the slot, and would write to the topics
+/// that are removed here.
+async fn reader_is_gone(source: &Session, settings: &Settings, run: &Run) -> Result<()> {
+    if settings.run.via != Via::Kafka || run.slot_lsn.is_none() {
+        return Ok(());
+    }
+    let deadline = Instant::now() + GOING;
+    loop {
+        let state = slot::look(source, &run.slot).await?;
+        let Some(pid) = state.and_then(|state| state.active_pid) else { return Ok(()) };
+        if Instant::now() >= deadline {
+            let error = Error::refuse("RUNNING", format!("a reader streams slot \"{}\"", run.slot));
+            return Err(error.detail(format!("backend {pid} on the source")).hint(format!(
+                "stop walferry read (SIGTERM), then walferry clean again; if its host is gone, on the source: SELECT \
+                 pg_terminate_backend({pid})"
+            )));
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// Temporary slots end with their sessions; those of a process that was killed may not have noticed yet.

@@ -116,6 +116,7 @@ pub async fn stream(context: &Context, owner: &mut Owner, run: &Run, backoff: &m
         announce::now(context, owner, run, &look.names).await?;
     }
     let mut announcement = Announcement::new(&run.slot, look.names.clone());
+    announcement.timeline = run.source.as_ref().and_then(|source| u32::try_from(source.timeline).ok());
     announcement.snapshot = topics.as_ref().and_then(|topics| topics.snapshot);
     let mut options =
         stream::Options::new(context.source.clone(), &context.name, &run.slot, look.names, from);

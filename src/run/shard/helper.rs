@@ -41,12 +41,8 @@ pub async fn help(context: &Context) -> Result<Ended> {
             Ok(ended) => return Ok(ended),
             Err(error) => error,
         };
-        let Some(pause) = backoff.next(&error, true) else { return Err(error) };
-        context.health.stopped(&error);
-        context.reporter.blocked(&error);
-        tokio::select! {
-            () = context.cancel.cancelled() => return Ok(Ended::With(Outcome::Interrupted)),
-            () = tokio::time::sleep(pause) => {}
+        if !backoff.wait(error, true, &context.health, &context.reporter, &context.cancel).await? {
+            return Ok(Ended::With(Outcome::Interrupted));
         }
     }
 }

@@ -25,11 +25,18 @@ mod watcher;
 pub use hand_over::{Own, hand_over, matching};
 pub use watcher::{Watcher, one_writer, stopped};
 
+use std::sync::atomic::Ordering;
+
 use pg::Result;
 
 use super::Outcome;
 use super::context::Context;
 use helper::Ended;
+
+/// Was it started for tables to be copied again, and has not come to it?
+fn resyncs(context: &Context) -> bool {
+    !context.resync.is_empty() && !context.resync_marked.load(Ordering::Relaxed)
+}
 
 /// Leads where nobody does, and helps otherwise, until interrupted, cut over or refused.
 ///
@@ -38,6 +45,13 @@ use helper::Ended;
 pub async fn share(context: &Context) -> Result<Outcome> {
     loop {
         match super::run(context).await {
+            // Only who leads can have tables copied again.
+            Err(error) if error.code() == "OWNED_BY" && resyncs(context) => {
+                return Err(error.hint(
+                    "another process leads the run, and --resync is for the one that does: start this without it, or stop the others \
+                     (SIGTERM) and start this one first",
+                ));
+            }
             Err(error) if error.code() == "OWNED_BY" => {}
             ended => return ended,
         }

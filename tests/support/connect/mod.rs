@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(180);
 
 pub struct Connect {
     port: u16,
-    log: std::path::PathBuf,
+    folder: std::path::PathBuf,
     child: Child,
 }
 
@@ -33,52 +33,62 @@ impl Connect {
     /// The worker that all tests of the process share, on the broker that they share.
     pub async fn shared() -> &'static Connect {
         static SHARED: OnceCell<Connect> = OnceCell::const_new();
-        SHARED.get_or_init(async || Connect::start(Kafka::shared().await).await).await
+        SHARED
+            .get_or_init(async || Connect::start(Kafka::shared().await, Duration::from_millis(500)).await)
+            .await
     }
 
-    async fn start(kafka: &Kafka) -> Connect {
+    /// A worker that may be killed, which writes its connectors' offsets down so often.
+    pub async fn own(kafka: &Kafka, flush: Duration) -> Connect {
+        Connect::start(kafka, flush).await
+    }
+
+    async fn start(kafka: &Kafka, flush: Duration) -> Connect {
         let folder = scratch::folder("connect");
         let port = free_port();
         let worker = format!(
             "bootstrap.servers={}\nlisteners=http://127.0.0.1:{port}\noffset.storage.file.filename={}\n\
-             offset.flush.interval.ms=500\nplugin.discovery=only_scan\n\
+             offset.flush.interval.ms={}\nplugin.discovery=only_scan\n\
              key.converter=org.apache.kafka.connect.json.JsonConverter\n\
              value.converter=org.apache.kafka.connect.json.JsonConverter\n",
             kafka.brokers(),
-            folder.join("offsets").display()
+            folder.join("offsets").display(),
+            flush.as_millis()
         );
         std::fs::write(folder.join("worker.properties"), worker).expect("the folder is ours");
         let logging = "log4j.rootLogger=WARN, out\nlog4j.appender.out=org.apache.log4j.ConsoleAppender\n\
             log4j.appender.out.layout=org.apache.log4j.PatternLayout\nlog4j.appender.out.layout.ConversionPattern=%d %p %c %m%n\n";
         std::fs::write(folder.join("log4j.properties"), logging).expect("the folder is ours");
-        let log = folder.join("log");
-        let out = File::create(&log).expect("the folder is ours");
-        let child = Command::new("java")
-            .args(["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"])
-            .arg(format!("-Dlog4j.configuration=file:{}", folder.join("log4j.properties").display()))
-            .arg("-cp")
-            .arg(programs::debezium().join("libs").join("*"))
-            .arg("org.apache.kafka.connect.cli.ConnectStandalone")
-            .arg(folder.join("worker.properties"))
-            .stdin(Stdio::null())
-            .stdout(out.try_clone().expect("a file handle"))
-            .stderr(out)
-            .current_dir(&folder)
-            .spawn()
-            .expect("java runs: scripts/setup --debezium installs it");
-        scratch::watch(child.id());
-        let mut connect = Connect { port, log, child };
-        let deadline = Instant::now() + PATIENCE;
-        while connect.ask("GET", "/connectors", None).await.is_none_or(|(status, _)| status != 200) {
-            let ended = !matches!(connect.child.try_wait(), Ok(None));
-            assert!(!ended && Instant::now() < deadline, "Kafka Connect did not start:\n{}", connect.log());
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
+        let child = spawn(&folder);
+        let mut connect = Connect { port, folder, child };
+        connect.answers().await;
         connect
     }
 
+    async fn answers(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.ask("GET", "/connectors", None).await.is_none_or(|(status, _)| status != 200) {
+            let ended = !matches!(self.child.try_wait(), Ok(None));
+            assert!(!ended && Instant::now() < deadline, "Kafka Connect did not start:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// The process ends where it is; its connectors' offsets are what was flushed last.
+    pub fn kill9(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        scratch::unwatch(self.child.id());
+    }
+
+    /// Another process in its place; it has the offsets, and no connector until it is given one.
+    pub async fn start_again(&mut self) {
+        self.child = spawn(&self.folder);
+        self.answers().await;
+    }
+
     pub fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
+        std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
     }
 
     /// Status and body; none: nobody answers.
@@ -137,10 +147,28 @@ impl Connect {
     }
 }
 
+/// The worker's JVM, with what the folder says.
+fn spawn(folder: &std::path::Path) -> Child {
+    let out = File::options().create(true).append(true).open(folder.join("log")).expect("the folder is ours");
+    let child = Command::new("java")
+        .args(["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"])
+        .arg(format!("-Dlog4j.configuration=file:{}", folder.join("log4j.properties").display()))
+        .arg("-cp")
+        .arg(programs::debezium().join("libs").join("*"))
+        .arg("org.apache.kafka.connect.cli.ConnectStandalone")
+        .arg(folder.join("worker.properties"))
+        .stdin(Stdio::null())
+        .stdout(out.try_clone().expect("a file handle"))
+        .stderr(out)
+        .current_dir(folder)
+        .spawn()
+        .expect("java runs: scripts/setup --debezium installs it");
+    scratch::watch(child.id());
+    child
+}
+
 impl Drop for Connect {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        scratch::unwatch(self.child.id());
+        self.kill9();
     }
 }
