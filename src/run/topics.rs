@@ -210,7 +210,7 @@ impl ReaderHalf {
 
     /// Streams until `cancel`.
     pub async fn run(self, options: stream::Options, cancel: CancellationToken) -> Result<()> {
-        self.run_through(|sink| sink, options, cancel).await
+        Box::pin(self.run_through(|sink| sink, options, cancel)).await
     }
 
     /// The same with something between the stream and the topics.
