@@ -145,15 +145,18 @@ impl KafkaSink {
     }
 
     async fn change(&mut self, change: &Change) -> Result<()> {
-        let mut change = Cow::Borrowed(change);
-        if let Some(Outbox { dispatch, rows }) = &mut self.outbox {
-            let open = Open { producer: &self.producer, entry: &mut self.entry };
-            dispatch.change(&change, open).await?;
-            let Cow::Borrowed(whole) = change else { return Ok(()) };
-            let Some(left) = of_tables(dispatch, *rows, whole) else { return Ok(()) };
-            change = left;
+        let left = match &mut self.outbox {
+            Some(Outbox { dispatch, rows }) => {
+                let open = Open { producer: &self.producer, entry: &mut self.entry };
+                dispatch.change(change, open).await?;
+                of_tables(dispatch, *rows, change)
+            }
+            None => Some(Cow::Borrowed(change)),
+        };
+        match left {
+            Some(change) if !self.before => self.of_table(&change).await,
+            _ => Ok(()),
         }
-        if self.before { Ok(()) } else { self.of_table(&change).await }
     }
 
     async fn of_table(&mut self, change: &Change) -> Result<()> {
