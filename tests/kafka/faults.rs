@@ -184,8 +184,9 @@ async fn row_33_nothing_rests_on_topics_that_make_themselves() {
     feed.kill().await;
     kafka.delete_topic(topic).await;
     feed.restart().await;
-    // Nothing was lost until an event comes whose place in the topic is not what the target knows.
-    feed.source("INSERT INTO t VALUES (2, 'y')").await;
+    // Nothing was lost until an event comes whose place in the topic is not what the target knows: 3 goes where 1 went, to partition 0,
+    // of which the target has one record. (2 goes to another one, of which it has none.)
+    feed.source("INSERT INTO t VALUES (3, 'y')").await;
     let output = feed.lanes[0].running.take().unwrap().wait_exit_within(Duration::from_secs(120)).await;
     assert!(output.code == 4 && output.stderr.contains("KAFKA_DATA_LOST"), "{output:#?}");
     made(&feed, topic, 3).await;
