@@ -61,7 +61,8 @@ async fn what_is_refused_is_named_and_its_value_is_not() {
     std::fs::write(&file, &config).unwrap();
     let output = show(&file.display().to_string()).await.expect_code(2);
     assert!(output.stderr.contains("config provider \"vault\""), "{}", output.stderr);
-    std::fs::write(&file, config.replace(&format!("${{vault:db:{canary}}}"), "${env:NOBODY_SET_IT}")).unwrap();
+    std::fs::write(&file, config.replace(&format!("${{vault:db:{canary}}}"), "${env:NOBODY_SET_IT}"))
+        .unwrap();
     let output = show(&file.display().to_string()).await.expect_code(2);
     assert!(output.stderr.contains("environment variable \"NOBODY_SET_IT\""), "{}", output.stderr);
     std::fs::write(&file, config.replace("${vault:db:", "").replace("c4nary}", "c4nary")).unwrap();

@@ -210,5 +210,6 @@ impl Rig {
 /// Its predecessor's sessions were not gone yet; or it lost a connection before there was a run, and nothing to go on with.
 fn gave_way(said: &str) -> bool {
     let began = ["step slot", "step copy", "step catchup"].iter().any(|step| said.contains(step));
-    said.contains("OWNED_BY") || said.contains("[CONNECTION]") && !began
+    let cut = ["[CONNECTION]", "[57P01]", "[57P02]", "[57P03]"].iter().any(|code| said.contains(code));
+    said.contains("OWNED_BY") || cut && !began
 }
