@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use super::side::Side;
 use crate::support::Postgres;
 
-/// Sessions end a moment after their process. But a server notices that a client behind a pulled cable has gone when its retransmissions are answered, or given up (tcp_user_timeout).
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Sessions end a moment after their process.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Fails unless, with no process running, there is no session, temporary slot, advisory lock or prepared
 /// transaction on the server.
