@@ -25,10 +25,12 @@ copy_once() { # who, round
     settle
     rm -rf "$work/dump"
     source_cpu=$(cpu_of_server source) target_cpu=$(cpu_of_server target)
+    held_start
     began=$(now)
     "copy_by_$who" >"$work/copy.$who.log" 2>&1 || { cat "$work/copy.$who.log" >&2; die "copy by $who failed"; }
     wall=$(minus "$(now)" "$began")
     source_cpu=$(minus "$(cpu_of_server source)" "$source_cpu") target_cpu=$(minus "$(cpu_of_server target)" "$target_cpu")
+    held_stop copy "$who" snapshot_s
     copy_clean "$who"
     say "copy: $who $wall s"
     if equal copyset copied && [ "$(copy_schema source copyset)" = "$(copy_schema target copied)" ]; then

@@ -54,7 +54,9 @@ delay_load() { # who, kind, rate, transactions, clients
     source_from=$(sql source delay 'SELECT pg_current_wal_lsn()')
     target_from=$(sql target delay_"$1" 'SELECT pg_current_wal_lsn()')
     first=$(sql source delay 'SELECT coalesce(max(id), 0) FROM ping')
+    held_start
     pgbench -n -f "$work/$2.sql" -R "$3" -c "$5" -j 1 -t $(($4 / $5)) "$(uri source delay)" >/dev/null 2>&1
+    held_stop "${delay_what:-delay} $2" "$1" retained_mb catalog_age
     sql source delay 'INSERT INTO marker SELECT max(id) + 1000 FROM marker'
     delay_caught_up "$1"
     delay_commits source delay "$first" "$source_from" >"$work/sent"

@@ -70,7 +70,7 @@ server() { # side, major
 leave() {
     local code=$? pid
     trap - EXIT
-    for pid in ${walferry_pid:-} ${reader_pid:-} ${writer_pid:-}; do kill "$pid" 2>/dev/null || true; done
+    for pid in ${walferry_pid:-} ${reader_pid:-} ${writer_pid:-} ${held_pid:-}; do kill "$pid" 2>/dev/null || true; done
     for pid in ${connect_pid:-} ${broker_pid:-}; do kill -KILL "$pid" 2>/dev/null || true; done
     if [ -n "$keep" ] || [ $code -ne 0 ]; then
         say "left in $work; source $(uri source postgres), target $(uri target postgres)"

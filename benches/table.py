@@ -31,6 +31,11 @@ ROWS = [  # what was measured, metric, unit, what it is called
     ("memory rows_of_50_mb", "peak_mb", "MB", "memory: rows of 50 MB"),
     ("memory large_table", "peak_mb", "MB", "memory: a large table"),
 ]
+HELD = [
+    ("copy", "snapshot_s", "s", "copy: age of the oldest snapshot"),
+    ("delay busy", "retained_mb", "MB", "500 transactions a second: WAL behind the slot"),
+    ("delay busy", "catalog_age", "", "500 transactions a second: transactions behind the slot's catalog xmin"),
+]
 PEERS = ["native", "dump_restore", "pgcopydb"]
 
 
@@ -41,7 +46,7 @@ def number(value):
 def shown(values, unit):
     if not values:
         return ""
-    text = f"{number(statistics.median(values))} {unit}"
+    text = f"{number(statistics.median(values))} {unit}".rstrip()
     return text if len(values) == 1 else f"{text} ({number(min(values))}–{number(max(values))})"
 
 
@@ -81,11 +86,19 @@ def table(figures):
         ours, theirs = (figures.get((what, who, "source_cpu")) for who in ("walferry", "native"))
         if ours and theirs and f"| {name} |" not in "".join(source):
             source.append(f"| {name} | {shown(ours, 's')} | {shown(theirs, 's')} |")
+    held = [
+        "| what the source is kept from cleaning up, at most | walferry | native | pg_dump | pgcopydb |",
+        "|---|---|---|---|---|",
+    ]
+    for what, metric, unit, name in HELD:
+        if figures.get((what, "walferry", metric)):
+            cells = [shown(figures.get((what, who, metric), []), unit) for who in ["walferry", *PEERS]]
+            held.append(f"| {name} | {' | '.join(cells)} |")
     cost = ["| instructions of walferry per row | in all | decode | plan | encode |", "|---|---|---|---|---|"]
     for what in sorted({what for what, _, metric in figures if metric == "instructions"}):
         values = [number(figures[what, "walferry", metric][0]) for metric in ("instructions", "decode", "plan", "encode")]
         cost.append(f"| {what.removeprefix('cpu ').replace('_', ' ')} | {' | '.join(values)} |")
-    blocks = [lines] + [block for block in (source, cost) if len(block) > 2]
+    blocks = [lines] + [block for block in (source, held, cost) if len(block) > 2]
     return "\n\n".join("\n".join(block) for block in blocks)
 
 
