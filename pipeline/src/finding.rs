@@ -51,11 +51,22 @@ pub struct Finding {
     pub detail: Option<String>,
     /// The SQL or command that fixes it.
     pub fix: Option<String>,
+    /// A connection ended in the middle of the look: what was found says nothing, and looking again may help.
+    #[serde(skip)]
+    pub cut: bool,
 }
 
 impl Finding {
     fn new(severity: Severity, side: Side, code: &str, primary: impl Into<String>) -> Self {
-        Finding { severity, side, code: code.to_owned(), primary: primary.into(), detail: None, fix: None }
+        Finding {
+            severity,
+            side,
+            code: code.to_owned(),
+            primary: primary.into(),
+            detail: None,
+            fix: None,
+            cut: false,
+        }
     }
 
     #[must_use]
@@ -83,6 +94,7 @@ impl Finding {
             primary: error.to_string(),
             detail: error.detail_text().map(str::to_owned),
             fix: error.hint_text().map(str::to_owned),
+            cut: error.class() == Class::Connection,
         }
     }
 
@@ -114,6 +126,8 @@ impl Finding {
         finding.code = code.to_owned();
         finding.primary = format!("no connection to {which}: {error}");
         finding.fix.get_or_insert_with(|| fix.to_owned());
+        // Whoever gives a wrong address learns it at once; a server that restarts is there again soon.
+        finding.cut = matches!(error.sqlstate(), Some("57P01" | "57P02" | "57P03"));
         finding
     }
 
@@ -134,10 +148,20 @@ impl Finding {
         self.severity == Severity::Refuse
     }
 
-    /// The refusals as the one error that ends a command: the first one's code, all of them in the detail, each with its fix.
+    /// The refusals as the one error that ends a command: the first one's code, all of them in the detail, each with its fix. Of class
+    /// `Connection` where the look was cut short.
     #[must_use]
     pub fn as_error(findings: &[Finding]) -> Option<Error> {
         let refusals: Vec<&Finding> = findings.iter().filter(|finding| finding.refuses()).collect();
+        if let Some(cut) = refusals.iter().find(|finding| finding.cut) {
+            let error = Error::connection(format!(
+                "the look at the {} was cut short: {}",
+                cut.side.as_str(),
+                cut.primary
+            ));
+            let error = cut.detail.iter().fold(error, |error, detail| error.detail(detail.clone()));
+            return Some(cut.fix.iter().fold(error, |error, fix| error.hint(fix.clone())));
+        }
         let first = refusals.first()?;
         if let [one] = refusals.as_slice() {
             let mut error = Error::new(Class::Refuse, one.code.clone(), one.primary.clone());
@@ -189,6 +213,18 @@ mod tests {
         let detail = error.detail_text().unwrap();
         assert!(detail.contains("wal_level is replica [WAL_LEVEL]\n  fix: ALTER SYSTEM …\n"), "{detail}");
         assert!(detail.ends_with("source: no free slot [NO_FREE_SLOT]"), "{detail}");
+    }
+
+    #[test]
+    fn a_look_that_was_cut_short_refuses_nothing() {
+        let slot = Finding::refuse(Side::Source, "NO_FREE_SLOT", "no free slot");
+        let lost = Error::connection("gone").hint("is it there?");
+        let error = Finding::as_error(&[slot, Finding::from_error(Side::Target, &lost)]).unwrap();
+        assert_eq!((error.class(), error.code()), (Class::Connection, "CONNECTION"));
+        assert_eq!(error.primary(), "the look at the target was cut short: gone");
+        assert_eq!(error.hint_text(), Some("is it there?"));
+        let error = Finding::as_error(&[Finding::unreachable(Side::Target, "--target", &lost)]).unwrap();
+        assert_eq!((error.class(), error.code()), (Class::Refuse, "CONNECTION"));
     }
 
     #[test]

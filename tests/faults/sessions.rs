@@ -46,6 +46,24 @@ fn snapshots(server: &Postgres) -> usize {
         - server.log().matches("STATEMENT:  CREATE_REPLICATION_SLOT").count()
 }
 
+/// The first look at a side is cut short: nothing is refused for it, it is made again.
+#[tokio::test]
+async fn a_session_that_ends_during_the_first_look_refuses_nothing() {
+    let scene = Scene::new().await;
+    let events = Events::record(&scene.source, DB).await;
+    let load = scene.load();
+    let mut run = scene.run();
+    for side in ["source", "target"] {
+        run = run.failpoint(&format!("preflight-{side}"), "1*sleep(2000)->off");
+    }
+    let mut running = run.spawn();
+    for server in [&scene.source, &scene.target] {
+        end(server, "application_name LIKE '%(check)'").await;
+    }
+    running.wait_for_stderr("was cut short").await;
+    through(&scene, running, load, &events).await;
+}
+
 /// The connection that made the slot is gone; the keeper, which exported the snapshot again, is not: nothing starts over.
 #[tokio::test]
 async fn row_18_the_replication_connection_ends_while_the_keeper_lives() {

@@ -58,6 +58,7 @@ pub async fn inspect(params: &Params, options: &SourceOptions) -> SourceReport {
     let mut facts = SourceFacts::default();
     let result = server::check(&session, options, &mut facts, found).await;
     note(found, result);
+    fail::fail_point!("preflight-source");
     let result = tables::check(&session, options, &mut facts, found).await;
     note(found, result);
     let result = privileges::check(&session, params.user(), options, &facts, found).await;

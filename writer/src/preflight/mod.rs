@@ -65,6 +65,7 @@ pub async fn inspect(params: &Params, options: &TargetOptions, source: Option<&S
     };
     let result = server::check(&session, admin.as_ref(), source, found).await;
     note(found, result);
+    fail::fail_point!("preflight-target");
     let run = match Run::read(&session, &options.name).await {
         Ok(run) => run,
         Err(error) => {
