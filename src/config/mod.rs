@@ -30,7 +30,7 @@ pub use components::{
     IndexSettings, IntervalMode, InvalidOperation, KafkaSettings, KafkaValues, Keyless, LimitSettings,
     LogFormat, LogSettings, MissingField, OnLimit, OutboxSettings, PayloadNulls, ProgressMode, ReplicaRole,
     RetrySettings, RunSettings, SaslMechanism, SchemaSettings, SecurityProtocol, Select, SlotSettings,
-    SynchronousCommit, TimeMode, VerifySettings, Via,
+    StreamSettings, SynchronousCommit, TimeMode, VerifySettings, Via,
 };
 pub use expressions::Expressions;
 pub use layers::{Layers, Origin, Reader};

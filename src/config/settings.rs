@@ -11,7 +11,7 @@ use super::{
     ApplySettings, CaptureSettings, Component, CopySettings, CutoverSettings, Databases, DebeziumSettings,
     EventRoute, EventTable, Field, HttpSettings, IndexSettings, KafkaSettings, LimitSettings, LogSettings,
     OutboxSettings, RetrySettings, RunSettings, SaslMechanism, SchemaSettings, SecurityProtocol, Select,
-    SlotSettings, VerifySettings, Via,
+    SlotSettings, StreamSettings, VerifySettings, Via,
 };
 
 macro_rules! settings {
@@ -45,6 +45,7 @@ settings! {
     slot: SlotSettings,
     copy: CopySettings,
     index: IndexSettings,
+    stream: StreamSettings,
     apply: ApplySettings,
     kafka: KafkaSettings,
     capture: CaptureSettings,

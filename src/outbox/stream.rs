@@ -81,6 +81,7 @@ pub async fn run(
     );
     options.message_prefixes.clone_from(&plan.prefixes);
     options.reporter = context.reporter.clone();
+    options.gather = context.settings.stream.gather;
     let stop = CancellationToken::new();
     let reading = stop.clone();
     let mut reader = tokio::spawn(async move {

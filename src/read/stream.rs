@@ -82,6 +82,7 @@ pub async fn run(reading: &Reading, found: Found, state: &mut State) -> Result<(
         start,
     );
     stream.reporter = reading.reporter.clone();
+    stream.gather = reading.settings.stream.gather;
     stream.timeline = announcement.timeline;
     // Servers before 14 have none to give.
     stream.all_messages =

@@ -214,7 +214,7 @@ impl ReaderHalf {
     }
 
     /// The same with something between the stream and the topics.
-    pub async fn run_through<S: ChangeSink>(
+    pub async fn run_through<S: ChangeSink + 'static>(
         self,
         between: impl FnOnce(KafkaSink) -> S + Send,
         options: stream::Options,

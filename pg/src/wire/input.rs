@@ -23,6 +23,8 @@ const MESSAGE_LIMIT: usize = (1 << 30) + 64 * 1024;
 pub(super) struct Input {
     pub(super) buffer: BytesMut,
     pub(super) limit: usize,
+    /// Bytes that have arrived in all.
+    pub(super) received: u64,
     /// Bytes that the frame at the front still lacks.
     missing: usize,
     /// Bytes still to come of a CopyData message whose beginning was handed out ([`Wire::recv_copy_part`]).
@@ -33,7 +35,13 @@ pub(super) struct Input {
 
 impl Input {
     pub(super) fn new() -> Input {
-        Input { buffer: BytesMut::with_capacity(BLOCK), limit: MESSAGE_LIMIT, missing: 0, continues: 0 }
+        Input {
+            buffer: BytesMut::with_capacity(BLOCK),
+            limit: MESSAGE_LIMIT,
+            received: 0,
+            missing: 0,
+            continues: 0,
+        }
     }
 
     /// Length of the frame at `at` with its header; `None` while even that is not known.
@@ -76,6 +84,10 @@ impl Input {
             self.buffer.reserve(self.missing.min(length).max(BLOCK));
         }
         // Dropped after one poll: `read_buf` keeps nothing back.
-        pin!(stream.read_buf(&mut self.buffer)).poll(cx)
+        let read = pin!(stream.read_buf(&mut self.buffer)).poll(cx);
+        if let Poll::Ready(Ok(count)) = read {
+            self.received += count as u64;
+        }
+        read
     }
 }

@@ -18,6 +18,17 @@ impl Stream {
     pub(crate) fn is_tls(&self) -> bool {
         matches!(self, Stream::Tls(_))
     }
+
+    /// The socket, if it is TCP's and its far end has the same address as ours.
+    pub(crate) fn local_tcp(&self) -> Option<&TcpStream> {
+        let stream = match self {
+            Stream::Tcp(stream) => stream,
+            Stream::Tls(stream) => stream.get_ref().0,
+            Stream::Unix(_) => return None,
+        };
+        let same = stream.peer_addr().ok()?.ip() == stream.local_addr().ok()?.ip();
+        same.then_some(stream)
+    }
 }
 
 impl AsyncRead for Stream {

@@ -87,6 +87,17 @@ impl ReplicationStream {
         self.wire.flush().await
     }
 
+    /// Lets no more than `bytes` wait in the socket, if the server is on this host; what it then holds, 0 where nothing was changed.
+    pub fn gather_in(&self, bytes: usize) -> usize {
+        self.wire.narrow_if_local(bytes).unwrap_or_default()
+    }
+
+    /// Bytes that have arrived so far.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.wire.received()
+    }
+
     /// Warnings that the server sent meanwhile.
     pub fn take_notices(&mut self) -> Vec<Notice> {
         self.wire.take_notices()

@@ -18,8 +18,10 @@
 //! acknowledged once those are applied.
 
 mod feedback;
+mod gather;
 mod options;
 mod pump;
+mod thread;
 
 use std::time::Duration;
 
@@ -42,29 +44,51 @@ pub struct Opened {
 
 /// Connects: can be done before it is known where the stream starts.
 pub async fn open(params: &Params, application_name: &str) -> Result<Opened> {
-    let mut connection = ReplicationConnection::connect(params, application_name).await?;
-    let server_timeout = Feedback::server_timeout(&mut connection).await?;
-    Ok(Opened { connection, server_timeout })
+    let (params, name) = (params.clone(), application_name.to_owned());
+    thread::run(async move {
+        let mut connection = ReplicationConnection::connect(&params, &name).await?;
+        let server_timeout = Feedback::server_timeout(&mut connection).await?;
+        Ok(Opened { connection, server_timeout })
+    })
+    .await
 }
 
 /// Streams until `cancel`, then lets the carrier drain for [`Options::drain`], confirms what became durable, and frees the slot.
 ///
 /// # Errors
 /// Class `Connection`: the server is gone or shuts down, start again. Everything else as the server said it.
-pub async fn run<S: ChangeSink>(options: Options, sink: S, cancel: CancellationToken) -> Result<()> {
+pub async fn run<S: ChangeSink + 'static>(
+    options: Options,
+    sink: S,
+    cancel: CancellationToken,
+) -> Result<()> {
     let (params, name) = (options.params.clone(), options.application_name.clone());
     run_on(async move { open(&params, &name).await }, options, sink, cancel).await
 }
 
 /// The same on a connection that is, or is being, opened.
-pub async fn run_on<S: ChangeSink>(
+pub async fn run_on<S: ChangeSink + 'static>(
     opened: impl Future<Output = Result<Opened>>,
     options: Options,
     sink: S,
     cancel: CancellationToken,
 ) -> Result<()> {
+    let opened = tokio::select! {
+        biased;
+        () = cancel.cancelled() => return Ok(()),
+        opened = opened => opened?,
+    };
+    thread::run(stream(opened, options, sink, cancel)).await
+}
+
+async fn stream<S: ChangeSink>(
+    opened: Opened,
+    options: Options,
+    sink: S,
+    cancel: CancellationToken,
+) -> Result<()> {
+    let Opened { mut connection, server_timeout } = opened;
     let start = async {
-        let Opened { mut connection, server_timeout } = opened.await?;
         if let Some(timeline) = options.timeline {
             let now = connection.identify_system().await?.timeline;
             if now != timeline {
@@ -76,14 +100,13 @@ pub async fn run_on<S: ChangeSink>(
             messages: options.all_messages || !options.message_prefixes.is_empty(),
             binary: options.binary,
         };
-        let stream = connection.start(&options.slot, options.start, &start).await?;
-        Ok::<_, Error>((stream, server_timeout))
+        connection.start(&options.slot, options.start, &start).await
     };
-    let (stream, timeout) = tokio::select! {
+    let stream = tokio::select! {
         biased;
         () = cancel.cancelled() => return Ok(()),
         started = Box::pin(start) => started?,
     };
-    let feedback = Feedback::new(sink.durable(), options.start, timeout);
+    let feedback = Feedback::new(sink.durable(), options.start, server_timeout);
     Box::pin(Pump::new(options, stream, feedback, sink).run(cancel)).await
 }

@@ -26,6 +26,8 @@ pub struct Options {
     pub all_messages: bool,
     /// A chunk is handed on when it holds this much, or when the server has nothing more to say.
     pub chunk_bytes: usize,
+    /// What a server on this host sends without a pause is gathered in its socket's buffer.
+    pub gather: bool,
     /// How long an ordered end waits for what was sent to become durable.
     pub drain: Duration,
     pub reporter: Reporter,
@@ -54,6 +56,7 @@ impl Options {
             message_prefixes: Vec::new(),
             all_messages: false,
             chunk_bytes: 256 * 1024,
+            gather: true,
             drain: Duration::from_secs(3),
             reporter: Reporter::silent(),
             position: watch::Sender::new(Position::default()),

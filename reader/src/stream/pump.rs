@@ -1,13 +1,14 @@
 //! The loop between the walsender and the carrier. Invariants: module docs.
 
 use std::ops::ControlFlow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pg::{Error, Lsn, Result};
 use pipeline::{ChangeSink, Chunk, Event};
 use tokio_util::sync::CancellationToken;
 
 use super::feedback::Feedback;
+use super::gather::{self, Gather};
 use super::options::Options;
 use crate::pgoutput::Decoder;
 use crate::replication::{ReplicationMessage, ReplicationStream};
@@ -23,6 +24,7 @@ pub(super) struct Pump<S> {
     feedback: Feedback,
     sink: S,
     decoder: Decoder,
+    gather: Gather,
     chunk: Chunk,
     /// The transaction at hand ended before `start`.
     skipping: bool,
@@ -42,12 +44,15 @@ struct Cancelled;
 impl<S: ChangeSink> Pump<S> {
     pub(super) fn new(options: Options, stream: ReplicationStream, feedback: Feedback, sink: S) -> Self {
         let start = options.start;
+        let full = if options.gather { stream.gather_in(gather::BUFFER) } else { 0 };
+        let gather = Gather::new(full, Instant::now());
         Pump {
             options,
             stream,
             feedback,
             sink,
             decoder: Decoder::new(),
+            gather,
             chunk: Chunk::default(),
             skipping: false,
             sent: start,
@@ -81,7 +86,16 @@ impl<S: ChangeSink> Pump<S> {
                         }
                         continue;
                     }
+                    if let Some(rest) = self.gather.rest(self.stream.received(), Instant::now()) {
+                        // The thread is ours (`super::thread`): nothing else waits for it.
+                        std::thread::sleep(rest);
+                        self.messages = LOOK_EVERY;
+                        // The kernel is asked before this task runs again.
+                        tokio::task::yield_now().await;
+                        continue;
+                    }
                     self.look_at_notices();
+                    let (since, received) = (Instant::now(), self.stream.received());
                     tokio::select! {
                         biased;
                         () = cancel.cancelled() => return Ok(Cancelled),
@@ -92,6 +106,7 @@ impl<S: ChangeSink> Pump<S> {
                         }
                         message = self.stream.recv() => {
                             self.feedback.heard();
+                            self.gather.waited(since, received, Instant::now());
                             message?
                         }
                     }
@@ -101,6 +116,7 @@ impl<S: ChangeSink> Pump<S> {
                 Some(ReplicationMessage::XLogData(body)) => {
                     self.feedback.receive(body.start.max(body.end));
                     self.idle = None;
+                    self.gather.message();
                     if let Some(event) = self.decoder.decode(body.data)? {
                         self.take(event)?;
                     }

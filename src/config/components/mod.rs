@@ -244,6 +244,15 @@ component! {
 }
 
 component! {
+    /// How changes are read from the slot.
+    pub struct StreamSettings in "stream." {
+        /// What a source on the same host, reached by TCP, sends without a pause is gathered in its socket for up to 4 ms.
+        /// Default: on; it halves what a backlog costs the source. Changes that come with pauses between them are read at once.
+        pub gather: bool = "on",
+    }
+}
+
+component! {
     /// How changes are applied.
     pub struct ApplySettings in "apply." {
         /// Source transactions that are waiting are put into one target transaction until it holds this much; memory follows it. With

@@ -123,6 +123,7 @@ pub async fn stream(context: &Context, owner: &mut Owner, run: &Run, backoff: &m
     // A standby may have taken over since that was looked at.
     options.timeline = run.source.as_ref().and_then(|source| u32::try_from(source.timeline).ok());
     options.reporter = context.reporter.clone();
+    options.gather = context.settings.stream.gather;
     options.binary = binary;
     if let Some(joined) = &joined {
         options.message_prefixes.clone_from(&joined.prefixes);

@@ -1,0 +1,157 @@
+//! When to leave a socket alone for a moment, so that the server sends many messages at once.
+//!
+//! A walsender hands each message to its kernel by itself. Where the receiver is on the same host and takes each at once, each becomes a
+//! segment with an acknowledgement and a wake-up of its own, which costs the source more than decoding does. While the socket's buffer is
+//! full they are put together. So, while the server sends without a pause, we keep that buffer small and come by when it is full
+//! (docs/decisions/0012-gather.md).
+
+use std::time::{Duration, Instant};
+
+/// Asked for as the socket's buffer; the kernel takes twice that, for its own book-keeping.
+pub(super) const BUFFER: usize = 64 * 1024;
+/// A server that has sent this many messages without a pause goes on sending …
+const FLOWING: u32 = 64;
+/// … and it is worth gathering above this rate.
+const BYTES_PER_MICROSECOND: u64 = 8;
+/// A wait that is longer is a pause.
+const PAUSE: Duration = Duration::from_millis(1);
+const SHORTEST: Duration = Duration::from_micros(100);
+const LONGEST: Duration = Duration::from_millis(4);
+
+/// Counts what arrives, and finds out how long to rest.
+pub(super) struct Gather {
+    /// Bytes that are there after a rest that was long enough; zero: never rest.
+    full: u64,
+    rest: Duration,
+    /// When the server last began to send, and how much had arrived by then.
+    began: (Instant, u64),
+    /// Messages since then.
+    messages: u32,
+    /// Bytes that had arrived when the present rest began.
+    resting: Option<u64>,
+}
+
+impl Gather {
+    /// `full`: how much the socket holds.
+    pub(super) fn new(full: usize, now: Instant) -> Gather {
+        Gather { full: full as u64, rest: PAUSE, began: (now, 0), messages: 0, resting: None }
+    }
+
+    pub(super) fn message(&mut self) {
+        self.messages = self.messages.saturating_add(1);
+    }
+
+    /// Nothing is there, after `received` bytes in all: how long to rest before looking again. None: wait until something arrives.
+    pub(super) fn rest(&mut self, received: u64, now: Instant) -> Option<Duration> {
+        if self.full == 0 || self.messages < FLOWING {
+            return None;
+        }
+        let (since, before) = match self.resting {
+            Some(before) => (self.rest, before),
+            None => (now - self.began.0, self.began.1),
+        };
+        let arrived = received - before;
+        if u128::from(arrived) < u128::from(BYTES_PER_MICROSECOND) * since.as_micros() {
+            self.restart(received, now);
+            return None;
+        }
+        if self.resting.is_some() {
+            // Towards the rest after which it is just full, and rather too long than too short: below, each message costs again.
+            let next = if arrived < self.full { self.rest * 5 / 4 } else { self.rest * 31 / 32 };
+            self.rest = next.clamp(SHORTEST, LONGEST);
+        }
+        self.resting = Some(received);
+        Some(self.rest)
+    }
+
+    /// Something has arrived after a wait that began at `since`, when `received` bytes had.
+    pub(super) fn waited(&mut self, since: Instant, received: u64, now: Instant) {
+        self.resting = None;
+        if now - since >= PAUSE {
+            self.restart(received, now);
+        }
+    }
+
+    fn restart(&mut self, received: u64, now: Instant) {
+        self.began = (now, received);
+        self.messages = 0;
+        self.resting = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FULL: u64 = 65_536;
+
+    struct Server {
+        gather: Gather,
+        now: Instant,
+        received: u64,
+    }
+
+    impl Server {
+        fn new(full: u64) -> Server {
+            let now = Instant::now();
+            Server { gather: Gather::new(full as usize, now), now, received: 0 }
+        }
+
+        fn sends(&mut self, messages: u32, bytes: u64, within: Duration) {
+            (0..messages).for_each(|_| self.gather.message());
+            self.received += bytes;
+            self.now += within;
+        }
+
+        fn rest(&mut self) -> Option<Duration> {
+            self.gather.rest(self.received, self.now)
+        }
+    }
+
+    #[test]
+    fn it_rests_until_the_buffer_is_just_full() {
+        let mut server = Server::new(FULL);
+        server.sends(FLOWING, 10_000, Duration::from_micros(500));
+        let mut rest = server.rest().unwrap();
+        // 40 bytes a microsecond fill it in 1.6 ms.
+        for _ in 0..100 {
+            let bytes = u64::try_from(rest.as_micros()).unwrap() * 40;
+            server.sends(100, bytes.min(2 * FULL), rest);
+            rest = server.rest().unwrap();
+        }
+        assert!((1_500..2_100).contains(&rest.as_micros()), "{rest:?}");
+    }
+
+    #[test]
+    fn a_server_that_sends_little_is_read_at_once() {
+        let mut server = Server::new(FULL);
+        server.sends(FLOWING - 1, 50_000, Duration::from_millis(1));
+        assert_eq!(server.rest(), None, "few messages");
+        server.sends(1, 100, Duration::from_millis(10));
+        assert_eq!(server.rest(), None, "few bytes");
+        server.sends(FLOWING, 50_000, Duration::from_millis(1));
+        let rest = server.rest().unwrap();
+        server.sends(6, 600, rest);
+        assert_eq!(server.rest(), None, "few bytes after a rest");
+        server.sends(FLOWING - 1, 50_000, Duration::from_millis(1));
+        assert_eq!(server.rest(), None, "it has to flow again");
+    }
+
+    #[test]
+    fn a_pause_ends_it() {
+        let mut server = Server::new(FULL);
+        server.sends(FLOWING, 50_000, Duration::from_millis(1));
+        let since = server.now;
+        server.now += PAUSE;
+        server.gather.waited(since, server.received, server.now);
+        server.sends(6, 50_000, Duration::from_micros(100));
+        assert_eq!(server.rest(), None);
+    }
+
+    #[test]
+    fn without_a_buffer_of_a_known_size_it_never_rests() {
+        let mut server = Server::new(0);
+        server.sends(1000, 1_000_000, Duration::from_millis(1));
+        assert_eq!(server.rest(), None);
+    }
+}
