@@ -1,6 +1,6 @@
 //! A crash in each window of the sequence: at a failpoint the process ends as by `kill -9`, and the same command goes on.
 
-use super::{DB, Scene};
+use super::{DB, Scene, nothing_twice};
 use crate::support::oracle::{self, Events, Invariant};
 use crate::support::{Postgres, Walferry};
 
@@ -141,4 +141,5 @@ async fn row_4_finished_tables_are_not_copied_again() {
     let status = running.wait_applied(oracle::marker(&source, DB).await).await;
     oracle::expect_same(&source.uri(DB), &target.uri(DB)).await;
     events.expect_applied(&status).await;
+    nothing_twice(&status);
 }
