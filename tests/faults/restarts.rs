@@ -113,12 +113,14 @@ async fn row_9_the_reply_to_commit_is_lost() {
     scene.close(running, load, &events).await;
 }
 
+/// To its end the copy would take twenty seconds.
 #[tokio::test]
 async fn row_11_sigterm_while_copying() {
     let scene = Scene::new().await;
     let events = Events::record(&scene.source, DB).await;
     let load = scene.load();
-    let mut running = scene.run().failpoint("copy-before-commit", "1*off->1*sleep(1000)").spawn();
+    let slow = scene.run().args(&["--jobs", "1"]).failpoint("copy-before-commit", "1*off->sleep(4000)");
+    let mut running = slow.spawn();
     running.wait_for_step("copy").await;
     running.sigterm();
     running.wait_exit_within(Duration::from_secs(10)).await.expect_code(143);
@@ -126,6 +128,7 @@ async fn row_11_sigterm_while_copying() {
     scene.goes_on(load, &events).await;
 }
 
+/// To its end the transaction would take half a minute.
 #[tokio::test]
 async fn row_12_sigterm_in_the_middle_of_a_large_transaction() {
     let scene = Scene::new().await;
@@ -134,16 +137,19 @@ async fn row_12_sigterm_in_the_middle_of_a_large_transaction() {
     let mut running = scene
         .run()
         .args(&["--set", "apply.batch_bytes=256kB"])
-        .failpoint("apply-inside-transaction", "5*off->sleep(200)")
+        .failpoint("apply-inside-transaction", "5*off->sleep(1000)")
         .spawn();
     running.wait_for_step("live").await;
     scene.source.sql(DB, "UPDATE big SET v = v || 'y'").await;
+    let inside = "SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'walferry' AND xact_start < now() - interval '1 s'";
+    scene.target.wait_until(DB, inside, Duration::from_secs(20)).await;
     running.sigterm();
-    running.wait_exit_within(Duration::from_secs(15)).await.expect_code(143);
+    running.wait_exit_within(Duration::from_secs(10)).await.expect_code(143);
     oracle::expect_idle(&scene.source).await;
     scene.goes_on(load, &events).await;
 }
 
+/// In order it would take seconds: a transaction waits on the target for somebody's lock.
 #[tokio::test]
 async fn row_13_a_second_signal_ends_at_once() {
     let scene = Scene::new().await;
@@ -151,10 +157,22 @@ async fn row_13_a_second_signal_ends_at_once() {
     let load = scene.load();
     let mut running = scene.run().spawn();
     running.wait_for_step("live").await;
+    let locker = scene.target.connect(DB).await;
+    locker.batch_execute("BEGIN; LOCK TABLE big").await.unwrap();
+    scene.source.sql(DB, "UPDATE big SET v = v || 'z' WHERE id = 1").await;
+    let waits = "SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'walferry' AND wait_event_type = 'Lock'";
+    scene.target.wait_until(DB, waits, Duration::from_secs(20)).await;
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'walferry (control)'";
+    let before: i64 = scene.target.value(DB, sessions).await;
     running.sigint();
+    // The first one has been heard.
+    let ending = format!("SELECT ({sessions}) < {before}");
+    scene.target.wait_until(DB, &ending, Duration::from_secs(20)).await;
+    assert!(running.is_running(), "it ended in order, and at once: {}", running.stderr());
     running.sigint();
-    let ended = running.wait_exit_within(Duration::from_secs(5)).await;
+    let ended = running.wait_exit_within(Duration::from_secs(2)).await;
     assert_eq!(ended.code, 130, "{}", ended.said());
+    locker.batch_execute("ROLLBACK").await.unwrap();
     scene.goes_on(load, &events).await;
 }
 
