@@ -237,6 +237,30 @@ async fn row_70_a_locked_target_table_does_not_cost_the_connection_to_the_source
     .await;
 }
 
+/// The queue between reader and apply is full meanwhile, and nobody takes what the server sends.
+#[tokio::test]
+async fn row_70_a_full_queue_does_not_cost_the_connection_to_the_source() {
+    let scene = Scene::with(
+        Postgres::builder(15).database(DB).setting("wal_sender_timeout", "2000"),
+        Postgres::builder(15).database(DB),
+    )
+    .await;
+    let events = Events::record(&scene.source, DB).await;
+    let load = Load::bank(&scene.source.uri(DB)).rate(20).start();
+    let small = ["--set", "apply.batch_bytes=256kB", "--set", "apply.queue_bytes=1MB"];
+    let mut running = scene.run().args(&small).spawn();
+    running.wait_for_step("live").await;
+    let walsender = "SELECT pid FROM pg_stat_replication WHERE application_name = 'walferry'";
+    let before: i32 = scene.source.value("postgres", walsender).await;
+    let locker = scene.target.connect(DB).await;
+    locker.batch_execute("BEGIN; LOCK TABLE big IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    scene.source.sql(DB, "UPDATE big SET v = repeat(v, 10)").await;
+    locker.batch_execute("SELECT pg_sleep(6); COMMIT").await.unwrap();
+    let after: i32 = scene.source.value("postgres", walsender).await;
+    assert_eq!(before, after, "the walsender gave up while the queue was full");
+    scene.close(running, load, &events).await;
+}
+
 /// Prepared before everything crashes, decided afterwards: once where it commits, nothing where it is rolled back.
 #[tokio::test]
 async fn prepared_transactions_are_decided_after_a_crash_of_both() {
