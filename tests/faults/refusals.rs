@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{DB, Scene, confirmed_within_applied};
 use crate::support::oracle::{self, Events};
 use crate::support::postgres::Stop;
+use crate::support::walferry::Running;
 use crate::support::{Postgres, Walferry};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -195,10 +196,7 @@ async fn row_59_two_processes_start_at_once() {
     scene.close(winner, load, &events).await;
 }
 
-async fn first_to_end(
-    mut a: crate::support::walferry::Running,
-    mut b: crate::support::walferry::Running,
-) -> (crate::support::walferry::Running, crate::support::walferry::Running) {
+async fn first_to_end(mut a: Running, mut b: Running) -> (Running, Running) {
     loop {
         if !a.is_running() {
             return (b, a);
@@ -232,34 +230,30 @@ async fn row_60_an_old_process_comes_back_after_a_new_one_took_over() {
     scene.close(new, load, &events).await;
 }
 
-/// The old process keeps its sessions for applying, but not the one that owns the run: its next commit is refused by the progress row.
+/// The new process has come and gone again: nobody has the run's lock, and the old one is told apart by its epoch alone.
 #[tokio::test]
-async fn row_60_an_old_process_that_still_has_its_sessions_can_not_commit() {
-    let scene = Scene::new().await;
-    let events = Events::record(&scene.source, DB).await;
-    let load = scene.load();
+async fn row_60_an_old_process_comes_back_after_a_new_one_came_and_went() {
+    let scene = Scene::small().await;
     let mut old = scene.run().spawn();
     old.wait_for_step("live").await;
     old.sigstop();
-    let owner = "SELECT count(pg_terminate_backend(pid)) > 0 FROM pg_locks WHERE locktype = 'advisory'";
-    scene.target.wait_until(DB, owner, SOON).await;
-    let sender = "SELECT count(pg_terminate_backend(pid)) > 0 FROM pg_stat_replication WHERE application_name = 'walferry'";
-    scene.source.wait_until(DB, sender, SOON).await;
+    let end = "SELECT count(pg_terminate_backend(pid)) >= 0 FROM pg_stat_activity WHERE application_name LIKE 'walferry%'";
+    for server in [&scene.source, &scene.target] {
+        server.wait_until(DB, end, SOON).await;
+    }
     let mut new = scene.run().spawn();
     new.wait_for("the new process live", |status| status.count("epoch") == 2 && status.reached("live")).await;
+    new.sigterm();
+    new.wait_exit().await.expect_code(143);
     old.sigcont();
     let ended = old.wait_exit_within(SOON).await.expect_code(4);
     assert!(ended.stderr.contains("OWNED_BY"), "{}", ended.said());
-    scene.close(new, load, &events).await;
+    scene.goes_on_small().await;
 }
 
-/// It was about to commit when it was stopped, and by now the row that it would have met is pruned.
-#[tokio::test]
-async fn row_60_an_old_process_that_wakes_after_its_progress_was_pruned_can_not_commit() {
-    let scene = Scene::new().await;
-    // Rows that conflict with nothing: the new process is not held up by the old one's open transaction.
-    scene.source.sql(DB, "CREATE TABLE notes (v text); ALTER TABLE notes REPLICA IDENTITY FULL").await;
-    let events = Events::record(&scene.source, DB).await;
+/// A process that was stopped when it was about to commit a row, keeps its session for applying, and has neither the one that owns the run
+/// nor a stream any more. Answers with the newest progress row.
+async fn about_to_commit(scene: &Scene) -> (Running, i64) {
     let mut old = scene.run().spawn();
     old.wait_for_step("live").await;
     let locker = scene.target.connect(DB).await;
@@ -278,6 +272,36 @@ async fn row_60_an_old_process_that_wakes_after_its_progress_was_pruned_can_not_
     scene.target.wait_until(DB, owner, SOON).await;
     let sender = "SELECT count(pg_terminate_backend(pid)) > 0 FROM pg_stat_replication WHERE application_name = 'walferry'";
     scene.source.wait_until(DB, sender, SOON).await;
+    (old, stood)
+}
+
+/// Rows that conflict with nothing: the new process is not held up by the old one's open transaction.
+const NOTES: &str = "CREATE TABLE notes (v text); ALTER TABLE notes REPLICA IDENTITY FULL";
+
+/// The old process keeps its session for applying, but not the one that owns the run: its commit is refused by the progress row.
+#[tokio::test]
+async fn row_60_an_old_process_that_still_has_its_sessions_can_not_commit() {
+    let scene = Scene::new().await;
+    scene.source.sql(DB, NOTES).await;
+    let events = Events::record(&scene.source, DB).await;
+    let (old, _) = about_to_commit(&scene).await;
+    let mut new = scene.run().spawn();
+    new.wait_for("the new process live", |status| status.count("epoch") == 2 && status.reached("live")).await;
+    let load = scene.load();
+    load.wait_committed(load.committed() + 20).await;
+    old.sigcont();
+    let ended = old.wait_exit_within(SOON).await.expect_code(4);
+    assert!(ended.stderr.contains("OWNED_BY"), "{}", ended.said());
+    scene.close(new, load, &events).await;
+}
+
+/// It was about to commit when it was stopped, and by now the row that it would have met is pruned.
+#[tokio::test]
+async fn row_60_an_old_process_that_wakes_after_its_progress_was_pruned_can_not_commit() {
+    let scene = Scene::new().await;
+    scene.source.sql(DB, NOTES).await;
+    let events = Events::record(&scene.source, DB).await;
+    let (old, stood) = about_to_commit(&scene).await;
     let mut new = scene.run().spawn();
     new.wait_for("the new process live", |status| status.count("epoch") == 2 && status.reached("live")).await;
     let load = scene.load();
