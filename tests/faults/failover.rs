@@ -288,11 +288,16 @@ async fn row_61_the_target_fails_over_and_the_run_goes_on_from_its_progress() {
     // Without a pause, so that nothing is ever put on disk because there is nothing else to do.
     let load = Load::bank(&scene.source.uri(DB)).workers(3).start();
     load.wait_committed(load.committed() + 50).await;
-    // What is on its way to the standby when the primary dies must not have been acknowledged.
-    pause(&standby, true).await;
+    // What never comes to the standby before the primary dies must not have been acknowledged, although the primary's own disk has it.
+    standby.sql("postgres", "ALTER SYSTEM SET primary_conninfo = ''").await;
+    standby.reload().await;
+    standby.wait_until("postgres", "SELECT count(*) = 0 FROM pg_stat_wal_receiver", SOON).await;
     load.wait_committed(load.committed() + 400).await;
+    let written: String = scene.target.value("postgres", "SELECT pg_current_wal_insert_lsn()::text").await;
+    let flushed = format!("SELECT pg_current_wal_flush_lsn() >= '{written}'");
+    scene.target.wait_until("postgres", &flushed, SOON).await;
+    load.wait_committed(load.committed() + 100).await;
     scene.target.kill9();
-    pause(&standby, false).await;
     let confirmed: String = scene
         .source
         .value(
@@ -314,17 +319,6 @@ async fn row_61_the_target_fails_over_and_the_run_goes_on_from_its_progress() {
     running.sigterm();
     running.wait_exit().await.expect_code(143);
     oracle::expect_idle(&scene.source).await;
-}
-
-/// Stops the standby's WAL receiver, so that nothing reaches its disk, or lets it go on.
-async fn pause(standby: &Postgres, stop: bool) {
-    let receiver = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walreceiver'";
-    let pids = standby.query("postgres", receiver).await;
-    for row in pids {
-        let pid: i32 = row.get(0);
-        let signal = if stop { rustix::process::Signal::STOP } else { rustix::process::Signal::CONT };
-        let _ = rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal);
-    }
 }
 
 /// An asynchronous standby of the target that lacks what was acknowledged: refused, as any backup is.
