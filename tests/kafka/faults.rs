@@ -9,7 +9,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::feed;
 use crate::support::feed::Builder;
-use crate::support::kafka::Record;
+use crate::support::kafka::{Record, end_past};
 use crate::support::{Feed, Kafka, Way};
 
 const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, body text)";
@@ -27,16 +27,28 @@ async fn confirmed(feed: &Feed) -> String {
     feed.source.text(&feed.database, &sql).await.remove(0).remove(0).unwrap_or_default()
 }
 
+/// Three times in the middle of a transaction's events.
 #[tokio::test(flavor = "multi_thread")]
 async fn row_26_a_broker_killed_while_it_is_written_to() {
+    const ROWS: i64 = 20_000;
     let mut kafka = Kafka::start().await;
     let mut feed = alone(&kafka).start().await;
-    for round in 0..3 {
-        let rows = "INSERT INTO t SELECT g, repeat('x', 300) FROM generate_series(%, % + 4999) g";
-        feed.source(&rows.replace('%', &(round * 10_000).to_string())).await;
+    let topic = "f_default.public.t";
+    let (mut round, mut met) = (0, 0);
+    while met < 3 {
+        assert!(round < 12, "all of it was written before, again and again");
+        let consumer = kafka.consumer();
+        let before = end_past(&consumer, topic, -1);
+        let (first, last) = (round * 100_000, round * 100_000 + ROWS - 1);
+        let rows =
+            format!("INSERT INTO t SELECT g, repeat('x', 300) FROM generate_series({first}, {last}) g");
+        feed.source(&rows).await;
+        let there = end_past(&consumer, topic, before) - before;
         kafka.kill9();
-        feed.source(&format!("UPDATE t SET body = 'round {round}' WHERE id % 3 = {round}")).await;
+        met += i64::from(there < ROWS);
+        feed.source(&format!("UPDATE t SET body = 'round {round}' WHERE id % 3 = {}", round % 3)).await;
         kafka.restart().await;
+        round += 1;
     }
     feed.expect_exact().await;
     feed.end().await;
@@ -77,11 +89,12 @@ async fn row_29_a_crash_at_any_message_changes_nothing_in_the_target() {
         ("apply-before-commit", "1*off->panic"),
         ("apply-after-commit", "1*off->panic"),
     ] {
-        let mut feed = feed(TABLE).await.start().await;
+        // Several pieces, so that more is read than is applied.
+        let mut feed = feed(TABLE).await.set("apply.batch_bytes=64kB").start().await;
         feed.kill().await;
-        for round in 0..4 {
+        for round in 0..8 {
             feed.source(&format!(
-                "INSERT INTO t SELECT g, 'x' FROM generate_series({0}, {0} + 9) g",
+                "INSERT INTO t SELECT g, repeat('x', 3000) FROM generate_series({0}, {0} + 9) g",
                 round * 10
             ))
             .await;
@@ -271,9 +284,10 @@ async fn row_34_an_event_above_the_limit_stops_the_run_until_the_limit_is_raised
 #[tokio::test(flavor = "multi_thread")]
 async fn row_34_large_rows_pass_in_the_copy_and_in_the_stream() {
     let kafka = Kafka::shared().await;
+    // The brokers' limits are those of what is compressed.
     let schema = "CREATE TABLE t (id int PRIMARY KEY, body text, data bytea);
          ALTER TABLE t ALTER data SET STORAGE EXTERNAL; ALTER TABLE t ALTER body SET STORAGE EXTERNAL;
-         INSERT INTO t SELECT 1, repeat('long', 500000), decode(repeat('00ff10', 4000000), 'hex')";
+         INSERT INTO t SELECT 1, string_agg(left(md5(g::text), 3), ''), string_agg(decode(md5(g::text), 'hex'), '') FROM generate_series(1, 750000) g";
     let mut feed = Feed::of(schema).via(kafka, &Kafka::prefix()).ways(&[Way::Default]).start().await;
     feed.source("INSERT INTO t SELECT 2, body, NULL FROM t").await;
     feed.source("INSERT INTO t SELECT 3, NULL, data FROM t WHERE id = 1").await;
@@ -321,11 +335,16 @@ async fn row_41_children_before_parents_and_cascades_that_are_undone() {
 async fn row_35_partitions_added_while_it_streams_are_read() {
     let kafka = Kafka::shared().await;
     let prefix = Kafka::prefix();
-    let mut feed = Feed::of(TABLE).via(kafka, &prefix).ways(&[Way::Default]).start().await;
+    let mut feed = Feed::of(TABLE).via(kafka, &prefix).ways(&[Way::Default]).services().start().await;
     feed.source("INSERT INTO t SELECT g, 'one' FROM generate_series(1, 100) g").await;
     let topic = format!("{prefix}_default.public.t");
     let more = NewPartitions::new(&topic, 5);
     kafka.admin().create_partitions([&more], &AdminOptions::new()).await.unwrap().remove(0).unwrap();
+    feed.source("UPDATE t SET body = 'one of five'").await;
+    feed.expect_exact().await;
+    // A reader that starts writes to all of them, and the writer does not start.
+    feed.lanes[0].kill_reader().await;
+    feed.lanes[0].start_reader();
     feed.source("UPDATE t SET body = 'five'").await;
     feed.expect_exact().await;
     feed.restart().await;

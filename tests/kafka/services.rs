@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::support::feed::Builder;
+use crate::support::kafka::end_past;
 use crate::support::{Feed, Kafka, Way};
 
 const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, body text); INSERT INTO t SELECT g, 'copied' FROM generate_series(1, 500) g";
@@ -35,21 +36,28 @@ async fn either_may_start_first() {
     }
 }
 
+/// In the middle of a transaction too: what it has written of it the next one writes again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_is_killed_again_and_again_changes_nothing_in_the_target() {
-    let mut feed = services(TABLE).await.ways(&[Way::Sets, Way::Rows]).start().await;
+    const ROWS: i64 = 10_000;
+    let (kafka, prefix) = (Kafka::shared().await, Kafka::prefix());
+    let mut feed = Feed::of(TABLE).via(kafka, &prefix).ways(&[Way::Sets, Way::Rows]).services().start().await;
+    let (consumer, topic) = (kafka.consumer(), format!("{prefix}_sets.public.t"));
+    let mut met = 0;
     for round in 0..5 {
-        feed.source(&format!(
-            "INSERT INTO t SELECT g, 'round' FROM generate_series({0}, {0} + 1999) g",
-            10_000 * (round + 1)
-        ))
-        .await;
+        let before = end_past(&consumer, &topic, -1);
+        let (first, last) = (100_000 * (round + 1), 100_000 * (round + 1) + ROWS - 1);
+        let rows =
+            format!("INSERT INTO t SELECT g, repeat('round', 50) FROM generate_series({first}, {last}) g");
+        feed.source(&rows).await;
+        met += i64::from(end_past(&consumer, &topic, before) - before < ROWS);
         for lane in &mut feed.lanes {
             lane.kill_reader().await;
             lane.start_reader();
         }
         feed.source(&format!("UPDATE t SET body = 'again {round}' WHERE id % 7 = {round}")).await;
     }
+    assert!(met > 0, "no transaction was met in the middle");
     feed.expect_exact().await;
     feed.end().await;
 }

@@ -276,3 +276,17 @@ impl Drop for Kafka {
         scratch::remove(&self.folder);
     }
 }
+
+/// Offset behind the last record of a topic's first partition, as soon as that is past `before`.
+pub fn end_past(consumer: &BaseConsumer, topic: &str, before: i64) -> i64 {
+    tokio::task::block_in_place(|| {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let (_, end) = consumer.fetch_watermarks(topic, 0, PATIENCE).expect("the partition is there");
+            if end > before {
+                return end;
+            }
+            assert!(Instant::now() < deadline, "topic {topic} stays at {end}");
+        }
+    })
+}
