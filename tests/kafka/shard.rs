@@ -132,6 +132,34 @@ async fn a_crash_at_any_moment_of_a_hand_over_changes_nothing() {
     feed.end().await;
 }
 
+/// Between the look at where everybody stands and the hand-over of the tables nobody gets any further.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_commits_anything_while_tables_are_handed_over() {
+    let mut feed = shared().await;
+    feed.lanes[0].kill_writer().await;
+    feed.lanes[0].running =
+        Some(feed.lanes[0].command.clone().failpoint("shard-gathered", "sleep(3000)").spawn());
+    let mut one = helper(&feed, &["--table", "t0", "--table", "t1"]);
+    write(&feed, 0).await;
+    feeds(&mut one).await;
+    let mut two = helper(&feed, &["--table", "t2"]);
+    // Events for the first one all the while.
+    let (mut round, deadline) = (1, Instant::now() + Duration::from_secs(90));
+    while !two.stderr().contains("feeds ") {
+        assert!(two.is_running() && Instant::now() < deadline, "{}", two.stderr());
+        feed.source(&format!(
+            "INSERT INTO t0 VALUES ({}, 'meanwhile'); UPDATE t1 SET body = 'round {round}' WHERE id = 1",
+            900_000 + round
+        ))
+        .await;
+        round += 1;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    applied(&feed).await;
+    feed.expect_exact().await;
+    feed.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn verify_and_cutover_of_a_shared_run_have_one_writer() {
     let mut feed = shared().await;
