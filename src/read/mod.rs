@@ -2,8 +2,10 @@
 //!
 //! ```text
 //!  topics: who writes here? ─► found.rs ─► slot ─► stream ─► KafkaSink ─► topics
-//!           ▲ announcement of walferry write        stream.rs, and beside it what the slot retains and what is published
+//!           ▲ announcement of walferry write        stream.rs, and beside it what is published
 //! ```
+//!
+//! Beside all of it: what the slot retains (`retained.rs`).
 //!
 //! It knows the source and the brokers and never the target: run, slot and publications come out of the topics, where `walferry write` has
 //! announced them and where its own heartbeats repeat them. Where to go on stands there as well: the end of what is whole.
@@ -22,12 +24,16 @@ mod capture;
 mod found;
 mod make;
 mod publication;
+mod retained;
 mod rival;
 mod snapshot;
 mod stream;
 
+use std::time::Duration;
+
 use pg::{Params, Purpose, Result, Session};
 use pipeline::Reporter;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
@@ -87,13 +93,32 @@ struct State {
     rival: Rival,
     /// This process has written the tables' rows.
     rows_written: bool,
+    /// Told the slot, once it is known.
+    slot: watch::Sender<Option<String>>,
 }
+
+/// How long the stream may take to end, once the slot was dropped under it.
+const DRAIN: Duration = Duration::from_secs(3);
 
 /// Streams until interrupted or refused. Errors that pass, or that somebody has to cure, are tried again.
 ///
 /// # Errors
 /// Of class `Refuse`, `Usage` or `Failed`: trying again would not help.
 pub async fn run(reading: &Reading) -> Result<()> {
+    let (told, slot) = watch::channel(None);
+    let mut reads = Box::pin(attempts(reading, told));
+    tokio::select! {
+        ended = &mut reads => ended,
+        error = Box::pin(retained::watch(reading, slot)) => {
+            reading.cancel.cancel();
+            let _ = tokio::time::timeout(DRAIN, reads).await;
+            Err(error)
+        }
+    }
+}
+
+/// One after the other.
+async fn attempts(reading: &Reading, slot: watch::Sender<Option<String>>) -> Result<()> {
     let retry = &reading.settings.retry;
     let mut state = State {
         backoff: Backoff::new(retry.connection_max, retry.blocked_max),
@@ -101,6 +126,7 @@ pub async fn run(reading: &Reading) -> Result<()> {
         waits: false,
         rival: Rival::default(),
         rows_written: false,
+        slot,
     };
     loop {
         let result = Box::pin(attempt(reading, &mut state)).await;
@@ -123,6 +149,7 @@ async fn attempt(reading: &Reading, state: &mut State) -> Result<()> {
     reading.health.step("waiting");
     let Some(found) = Found::wait(reading, state).await? else { return Ok(()) };
     let slot = found.announcement.slot.clone();
+    state.slot.send_if_modified(|known| known.replace(slot.clone()).as_ref() != Some(&slot));
     match Box::pin(stream::run(reading, found, state)).await {
         Err(error) if error.is(pg::sqlstate::OBJECT_IN_USE) => {
             Err(state.rival.judge(reading, &slot, error).await)

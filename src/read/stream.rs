@@ -15,10 +15,9 @@ use super::{Found, Reading, State, snapshot};
 use crate::config::{KafkaValues, SnapshotMode};
 use crate::http;
 use crate::outbox::shared::{self, Followed, Joined};
-use crate::run::limit::Limit;
 use crate::run::topics::{ReaderHalf, streamed};
 
-/// How often slot and publications are looked at.
+/// How often the publications are looked at.
 const LOOK: Duration = Duration::from_secs(2);
 /// How often the writer's announcements are.
 const ASK: Duration = Duration::from_secs(5);
@@ -97,11 +96,8 @@ pub async fn run(reading: &Reading, found: Found, state: &mut State) -> Result<(
         let capture = reading.capture.clone();
         task.spawn(half.run_through(|sink| Captured::new(capture, sink), stream, stop.clone()));
     }
-    let again = format!("start over: walferry clean --name {}, then walferry write again", reading.name);
-    let limits = &reading.settings.limits;
     let mut beside = Beside {
         session: Some(session),
-        limit: Limit::new(limits, &reading.source, &announcement.slot, again),
         slot: announcement.slot,
         names: announcement.publications,
         publications,
@@ -184,15 +180,14 @@ async fn route(reading: &Reading, session: &Session, found: &Found) -> Result<Op
     Box::pin(outbox.join(session, &reading.health, &followed)).await.map(Some)
 }
 
-struct Beside<'a> {
+struct Beside {
     session: Option<Session>,
     slot: String,
     names: Vec<String>,
     publications: PublicationState,
-    limit: Limit<'a>,
 }
 
-impl Beside<'_> {
+impl Beside {
     /// Has the writer announced other publications? Brokers that are away don't say.
     async fn told_otherwise(&self, options: &kafka::Options) -> bool {
         match kafka::Tail::read(options).await {
@@ -213,7 +208,6 @@ impl Beside<'_> {
             None => self.session.insert(reading.session().await?),
         };
         let work = async {
-            self.limit.look(session, &reading.reporter).await?;
             let now = PublicationState::read(session, &self.names).await?;
             Ok(now.changes_since(&self.publications).is_empty())
         };

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::support::feed::Builder;
 use crate::support::kafka::end_past;
-use crate::support::{Feed, Kafka, Way};
+use crate::support::postgres::Stop;
+use crate::support::{Feed, Kafka, Postgres, Walferry, Way};
 
 const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, body text); INSERT INTO t SELECT g, 'copied' FROM generate_series(1, 500) g";
 
@@ -238,4 +239,27 @@ async fn a_run_is_not_removed_while_a_reader_streams() {
         assert!(output.stdout.contains(part), "{part}: {output:#?}");
     }
     assert_eq!(kafka.topics(&prefix), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_waits_for_its_brokers_watches_what_its_slot_retains() {
+    let (source, mut kafka) = tokio::join!(Postgres::builder(15).database("app").start(), Kafka::start());
+    source.sql("app", "CREATE TABLE t (id int PRIMARY KEY)").await;
+    let limit = ["--max-retained-wal", "20MB", "--on-limit", "drop"];
+    let read = Walferry::new(&source.uri("app"), "").name("held").command("read").args(&limit);
+    let read = read.args(&["--create-slot", "--brokers", &kafka.brokers(), "--prefix", "held"]);
+    let mut running = read.spawn();
+    running.wait_for_stderr("streams slot").await;
+    kafka.kill9();
+    // The stream ends, and without brokers there is no other one.
+    source.restart(Stop::Immediate).await;
+    running.wait_for_stderr("brokers").await;
+    let fill = "SELECT pg_logical_emit_message(false, 'x', repeat('x', 20000000)); SELECT pg_switch_wal()";
+    source.sql("app", &format!("{fill}; {fill}")).await;
+    let output = running.wait_exit().await.expect_code(4);
+    assert!(
+        output.stderr.contains("SLOT_DROPPED") && output.stderr.contains("walferry clean"),
+        "{output:#?}"
+    );
+    assert_eq!(source.value::<i64>("app", "SELECT count(*) FROM pg_replication_slots").await, 0);
 }
