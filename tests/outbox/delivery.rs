@@ -3,32 +3,23 @@
 
 use std::time::{Duration, Instant};
 
-use super::scene::{How, Scene};
+use super::scene::{How, Rounds, Scene};
 use crate::support::options;
-use crate::support::postgres::Stop;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn c4_whatever_is_killed_every_committed_event_is_there_and_no_other() {
-    let rounds = if options::full() { 60 } else { 5 };
     let mut scene = Scene::start(How::Alone).await;
     scene.load(10).await;
-    for round in 0..rounds {
-        // A crash at some message, or by kill -9 at any time.
-        scene.kill().await;
-        let point = if round % 2 == 0 { "outbox-event-sent" } else { "outbox-letter-sent" };
-        scene.run(Some((point, &format!("{}*off->panic", 3 + round % 11))));
-        scene.load(12).await;
-        if round % 5 == 1 {
-            scene.kafka.kill9();
-            scene.load(6).await;
-            scene.kafka.restart().await;
-        }
-        if round % 5 == 2 {
-            scene.source.restart(Stop::Immediate).await;
-        }
-        scene.load(6).await;
-    }
-    scene.kill().await;
+    // A crash at some message, or by kill -9 at any time.
+    let rounds = Rounds {
+        count: if options::full() { 60 } else { 5 },
+        points: &["outbox-event-sent", "outbox-letter-sent"],
+        first: 3,
+        broker: |round| round % 5 == 1,
+        source: |round| round % 5 == 2,
+        waits: false,
+    };
+    scene.rounds(&rounds).await;
     scene.run(None);
     scene.load(10).await;
     scene.settle().await;

@@ -7,6 +7,7 @@ use tokio_postgres::Client;
 
 use super::rig::{DEBEZIUM, PATIENCE};
 use crate::support::kafka::Record;
+use crate::support::postgres::Stop;
 use crate::support::walferry::Running;
 use crate::support::{Kafka, Postgres, Walferry};
 
@@ -21,6 +22,21 @@ pub struct Scene {
     how: How,
     pub next: u64,
     pub committed: BTreeSet<String>,
+}
+
+/// What dies in a round, besides walferry.
+pub struct Rounds {
+    pub count: usize,
+    /// Failpoints, one a round in turn.
+    pub points: &'static [&'static str],
+    /// The first one at which walferry dies is this many events away, and up to ten more.
+    pub first: usize,
+    /// Does the broker die in this round?
+    pub broker: fn(usize) -> bool,
+    /// Does the source?
+    pub source: fn(usize) -> bool,
+    /// Walferry is gone before anything else dies.
+    pub waits: bool,
 }
 
 /// Who routes.
@@ -112,6 +128,29 @@ impl Scene {
                 self.committed.extend(kept);
             }
         }
+    }
+
+    /// Rounds of load and death: walferry dies at its failpoint, or by kill -9 when the next round begins.
+    pub async fn rounds(&mut self, rounds: &Rounds) {
+        for round in 0..rounds.count {
+            self.kill().await;
+            let point = rounds.points[round % rounds.points.len()];
+            self.run(Some((point, &format!("{}*off->panic", rounds.first + round % 11))));
+            self.load(12).await;
+            if rounds.waits {
+                self.running.take().unwrap().wait_exit().await;
+            }
+            if (rounds.broker)(round) {
+                self.kafka.kill9();
+                self.load(6).await;
+                self.kafka.restart().await;
+            }
+            if (rounds.source)(round) {
+                self.source.restart(Stop::Immediate).await;
+            }
+            self.load(6).await;
+        }
+        self.kill().await;
     }
 
     pub async fn settle(&mut self) {

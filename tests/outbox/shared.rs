@@ -3,15 +3,19 @@
 use std::collections::BTreeSet;
 
 use super::rig::{DEBEZIUM, PATIENCE, Rig, text};
-use super::scene::{How, Scene};
+use super::scene::{How, Rounds, Scene};
 use crate::support::options;
-use crate::support::postgres::Stop;
 
-/// A crash after an event, after all of a transaction but before its END, and after an END.
-const POINTS: [&str; 3] = ["outbox-event-sent", "kafka-before-end", "kafka-end-acknowledged"];
-
-fn rounds() -> usize {
-    if options::full() { 30 } else { 3 }
+fn rounds(source: fn(usize) -> bool) -> Rounds {
+    Rounds {
+        count: if options::full() { 30 } else { 3 },
+        // A crash after an event, after all of a transaction but before its END, and after an END.
+        points: &["outbox-event-sent", "kafka-before-end", "kafka-end-acknowledged"],
+        first: 2,
+        broker: |round| round % 3 == 1,
+        source,
+        waits: true,
+    }
 }
 
 async fn orders(scene: &Scene, database: &str) -> BTreeSet<String> {
@@ -24,22 +28,7 @@ async fn orders(scene: &Scene, database: &str) -> BTreeSet<String> {
 async fn c4_a_feed_brings_every_event_and_every_row_once_whatever_is_killed() {
     let mut scene = Scene::start(How::Feed).await;
     scene.load(10).await;
-    for round in 0..rounds() {
-        scene.kill().await;
-        scene.run(Some((POINTS[round % 3], &format!("{}*off->panic", 2 + round % 11))));
-        scene.load(12).await;
-        scene.running.take().unwrap().wait_exit().await;
-        if round % 3 == 1 {
-            scene.kafka.kill9();
-            scene.load(6).await;
-            scene.kafka.restart().await;
-        }
-        if round % 3 == 2 {
-            scene.source.restart(Stop::Immediate).await;
-        }
-        scene.load(6).await;
-    }
-    scene.kill().await;
+    scene.rounds(&rounds(|round| round % 3 == 2)).await;
     scene.run(None);
     scene.load(10).await;
     scene.settle().await;
@@ -55,18 +44,7 @@ async fn c4_a_feed_brings_every_event_and_every_row_once_whatever_is_killed() {
 async fn c4_a_replica_is_exact_and_no_event_is_lost_also_when_tables_are_copied_again() {
     let mut scene = Scene::start(How::Replicate).await;
     scene.load(10).await;
-    for round in 0..rounds() {
-        scene.kill().await;
-        scene.run(Some((POINTS[round % 3], &format!("{}*off->panic", 2 + round % 11))));
-        scene.load(12).await;
-        scene.running.take().unwrap().wait_exit().await;
-        if round % 3 == 1 {
-            scene.kafka.kill9();
-            scene.load(6).await;
-            scene.kafka.restart().await;
-        }
-    }
-    scene.kill().await;
+    scene.rounds(&rounds(|_| false)).await;
     // The tables begin anew at a later position; what was committed before it has events all the same.
     scene.load(8).await;
     scene.run_with(None, &["--resync", "*"]);
