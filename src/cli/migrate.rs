@@ -1,7 +1,7 @@
 //! `walferry migrate`: moves a live database.
 
 use clap::Args;
-use pg::Result;
+use pg::{Error, Result};
 use writer::control::Mode;
 
 use super::options::{CutoverChoice, Flags, Follow, Http, Overrides, Restore, Resync, Selection};
@@ -38,5 +38,11 @@ impl Overrides for MigrateArgs {
 }
 
 pub async fn run(args: MigrateArgs, context: Context) -> Result<Exit> {
+    let outbox = &context.settings.outbox;
+    if outbox.beside || outbox.share_slot {
+        return Err(Error::usage("outbox.beside and outbox.share_slot go with read and replicate, not with migrate")
+            .detail("a migration ends with its cutover, and the routing would end with it, unseen")
+            .hint("route in a process of its own, before the cutover from the source, after it from the target: walferry outbox run"));
+    }
     Box::pin(super::sequence::run(context, Mode::Migrate, args.resync.resync)).await
 }

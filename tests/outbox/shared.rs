@@ -147,7 +147,10 @@ async fn what_does_not_go_together_is_refused_before_anything_is_made() {
     let rig = rig(&format!("{DEBEZIUM}; CREATE TABLE orders (id int PRIMARY KEY)")).await;
     let target = rig.source.uri("postgres");
     let replicate = |more: &[&str]| rig.run_command("replicate").args(&["--target", &target]).args(more);
+    let migrate = rig.run_command("migrate").args(&["--target", &target]);
     for (output, code, says) in [
+        (migrate.clone().run().await, 2, "not with migrate"),
+        (migrate.args(&["--set", "outbox.share_slot=off"]).run().await, 2, "not with migrate"),
         (replicate(&[]).run().await, 2, "outbox.share_slot needs --via kafka"),
         (read(&rig, &["--set", "outbox.beside=off"]).run().await, 2, "outbox.beside"),
         (read(&rig, &["--set", "outbox.snapshot=on"]).run().await, 2, "outbox.snapshot"),

@@ -65,6 +65,7 @@ component! {
         /// Default: off; a name that is given is one that exists. A connector file's `publication.autocreate.mode` turns it on.
         pub make_publication: bool = "off",
         /// `replicate` and `read`: route the outbox in the same process, from a slot and a publication of its own, named `<name>_outbox`.
+        /// `migrate` refuses it: routing would end with the cutover.
         /// Default: off.
         pub beside: bool = "off",
         /// With `outbox.beside`: route from the run's own slot and publications, in one stream; `read` and `replicate --via kafka`. The slot then moves
