@@ -124,9 +124,7 @@ impl Command {
     fn connector(&self) -> Option<(Vec<&Path>, Vec<&'static [Property]>)> {
         let (paths, tables): (Vec<&Path>, _) = match self {
             Command::Config(args) => (args.connector(), connector::tables_of(&args.connector())),
-            Command::Outbox(args) => {
-                (args.connector().into_iter().collect(), vec![connector::OUTBOX, connector::SOURCE])
-            }
+            Command::Outbox(args) => (args.connector(), vec![connector::OUTBOX, connector::SOURCE]),
             Command::Write(args) => {
                 (args.connector.as_deref().into_iter().collect(), vec![connector::WRITER, connector::SOURCE])
             }

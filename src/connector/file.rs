@@ -61,18 +61,22 @@ impl Properties {
         if problems.is_empty() { Ok(Properties { path: path.to_owned(), entries }) } else { Err(problems) }
     }
 
-    /// Takes from another file what this one does not say.
+    /// Takes from another file what this one does not say. A converter that is named here has no properties from elsewhere.
     pub fn and_then(&mut self, other: Properties) {
         let join = if self.path.is_empty() { "" } else { ", " };
         self.path.push_str(&format!("{join}{}", other.path));
+        let named =
+            ["key.converter", "value.converter"].map(|name| self.get(name).map(|_| format!("{name}.")));
         for (name, value) in other.entries {
+            if named.iter().flatten().any(|converter| name.starts_with(&**converter)) {
+                continue;
+            }
             if !self.entries.iter().any(|(known, _)| *known == name) {
                 self.entries.push((name, value));
             }
         }
     }
 
-    #[cfg_attr(not(test), allow(dead_code))]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.entries.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }

@@ -39,11 +39,11 @@ impl OutboxArgs {
         }
     }
 
-    /// A connector's file.
-    pub fn connector(&self) -> Option<&Path> {
+    /// A connector's file, and its worker's.
+    pub fn connector(&self) -> Vec<&Path> {
         match &self.what {
-            What::Run(args) => args.connector.as_deref(),
-            What::Init(_) | What::Clean(_) | What::Dlq(_) | What::Remove(_) => None,
+            What::Run(args) => args.connector.iter().map(AsRef::as_ref).collect(),
+            What::Init(_) | What::Clean(_) | What::Dlq(_) | What::Remove(_) => Vec::new(),
         }
     }
 }

@@ -26,9 +26,10 @@ pub struct RunArgs {
     /// Replication slot; one that exists is taken up where it is confirmed [default: named like the run]
     #[arg(long, value_name = "NAME")]
     pub slot: Option<String>,
-    /// A Debezium connector's configuration (JSON or .properties) as it is: its event router and its connection
+    /// A Debezium connector's configuration (JSON or .properties) as it is: its event router and its connection; again for the file of its
+    /// Kafka Connect worker
     #[arg(long, value_name = "FILE")]
-    pub connector: Option<PathBuf>,
+    pub connector: Vec<PathBuf>,
     /// WAL that the slot may retain on the source, e.g. 50GB; past it the run says so [default: no limit of ours]
     #[arg(long, value_name = "SIZE")]
     pub max_retained_wal: Option<String>,
