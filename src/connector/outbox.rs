@@ -1,13 +1,12 @@
 //! The properties of Debezium's outbox event router, and what becomes of the source connector's where only outbox tables are routed.
 
 use super::property::Property;
-use super::property::Verdict::{NotApplicable, Only, Refused, Sets, Taken};
+use super::property::Verdict::{NotApplicable, Only, Refused, Sets, SetsAll, Taken};
 use super::property::{as_it_is, flag, word};
 
 const ROUTER: &[&str] = &["io.debezium.transforms.outbox.EventRouter"];
-const OFF: &[&str] = &["false"];
 
-const NO_SCHEMAS: &str = "outbox events are written without a schema";
+const SCHEMAS: &str = "counts where the converter is the JSON one";
 const PREDICATES: &str =
     "walferry routes the tables of table.include.list and nothing else, so there is nothing to choose";
 const TRACING: &str =
@@ -59,7 +58,7 @@ pub const OUTBOX: &[Property] = &[
     p(
         "transforms.*.table.json.payload.empty.array.behavior",
         NotApplicable,
-        "an empty array stays an empty array",
+        "an empty array stays an empty array; with schemas it has none, and is left out",
     ),
     p("transforms.*.table.op.invalid.behavior", sets("table.op.invalid.behavior", word), ""),
     p(
@@ -138,11 +137,15 @@ pub const OUTBOX: &[Property] = &[
     ),
     p(
         "key.converter.schemas.enable",
-        Sets { key: "kafka.schemas", read: none, default: Some("false") },
-        NO_SCHEMAS,
+        Sets { key: "outbox.key_schemas", read: flag, default: Some("true") },
+        SCHEMAS,
     ),
-    p("value.converter.schemas.enable", Only(OFF), NO_SCHEMAS),
-    p("converter.schemas.enable", Only(OFF), NO_SCHEMAS),
+    p(
+        "value.converter.schemas.enable",
+        Sets { key: "outbox.value_schemas", read: flag, default: Some("true") },
+        SCHEMAS,
+    ),
+    p("converter.schemas.enable", SetsAll(schemas), "`outbox.key_schemas` and `outbox.value_schemas`"),
     p("value.converter.delegate.converter.*", NotApplicable, "only what is no event went to the delegate"),
     p("schema.history.internal.*", NotApplicable, "belongs to the MySQL connector"),
     p("database.history.*", NotApplicable, "belongs to the MySQL connector"),
@@ -156,12 +159,10 @@ const fn sets(key: &'static str, read: fn(&str) -> Result<String, String>) -> su
     Sets { key, read, default: None }
 }
 
-/// No schema is written.
-fn none(text: &str) -> Result<String, String> {
-    match flag(text)?.as_str() {
-        "off" => Ok("off".to_owned()),
-        _ => Err("expected false: outbox events are written without a schema".to_owned()),
-    }
+/// Of keys and values.
+fn schemas(text: &str) -> Result<Vec<(&'static str, String)>, String> {
+    let on = flag(text)?;
+    Ok(vec![("outbox.key_schemas", on.clone()), ("outbox.value_schemas", on)])
 }
 
 fn missing(text: &str) -> Result<String, String> {

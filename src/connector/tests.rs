@@ -143,6 +143,29 @@ fn a_table_sets_only_keys_that_there_are_and_names_each_once() {
 }
 
 #[test]
+fn schemas_of_keys_and_values_are_two_settings_of_a_router() {
+    let router = "transforms=o\ntransforms.o.type=io.debezium.transforms.outbox.EventRouter\n";
+    let schemas = |connector: &str, worker: &str| {
+        let mut properties = parse(&format!("{router}{connector}"));
+        properties.and_then(parse(worker));
+        let applied = apply(&properties, &[OUTBOX, SOURCE]);
+        assert_eq!(applied.problems, Vec::<String>::new());
+        assert_eq!(key(&applied, "kafka.schemas"), None);
+        ["outbox.key_schemas", "outbox.value_schemas"].map(|name| key(&applied, name).unwrap() == "on")
+    };
+    // Kafka Connect's default.
+    assert_eq!(schemas("", ""), [true, true]);
+    assert_eq!(schemas("key.converter.schemas.enable=false\n", ""), [false, true]);
+    assert_eq!(schemas("value.converter.schemas.enable=False\n", ""), [true, false]);
+    assert_eq!(schemas("converter.schemas.enable=false\n", ""), [false, false]);
+    // The worker's count, but for a converter that the connector names.
+    let worker = "key.converter.schemas.enable=false\nvalue.converter.schemas.enable=false\n";
+    assert_eq!(schemas("", worker), [false, false]);
+    let named = "value.converter=org.apache.kafka.connect.json.JsonConverter\n";
+    assert_eq!(schemas(named, worker), [false, true]);
+}
+
+#[test]
 fn the_table_of_the_outbox_is_up_to_date() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/outbox.md");
     let page = std::fs::read_to_string(path).unwrap_or_default();

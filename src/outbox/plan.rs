@@ -110,11 +110,8 @@ pub fn options(settings: &Settings) -> Result<Options> {
     options.key_format = format(outbox.key_converter);
     options.value_format = format(outbox.value_converter);
     options.message_topic.clone_from(&outbox.message_topic);
-    if settings.kafka.schemas {
-        problems.push(
-            "kafka.schemas: outbox events are written without a schema; leave --schemas out".to_owned(),
-        );
-    }
+    options.key_schemas = schemas(settings, "outbox.key_schemas", outbox.key_schemas);
+    options.value_schemas = schemas(settings, "outbox.value_schemas", outbox.value_schemas);
     problems.extend(options.problems(None));
     match problems.as_slice() {
         [] => Ok(options),
@@ -123,6 +120,16 @@ pub fn options(settings: &Settings) -> Result<Options> {
             Err(Error::usage(format!("{} problems in the configuration", many.len())).detail(many.join("\n")))
         }
     }
+}
+
+/// Of keys or of values: what is said of them, else what is said of both. A connector's file says something of each, its defaults included: whoever
+/// says something of both besides means it.
+fn schemas(settings: &Settings, key: &str, own: Option<bool>) -> bool {
+    let from = |key: &str| settings.effective.iter().find(|e| e.key == key).map(|e| &e.origin);
+    let file = matches!(from(key), Some(Origin::Connector(_)));
+    let besides =
+        matches!(from("kafka.schemas"), Some(Origin::Environment(_) | Origin::Set | Origin::Flag(_)));
+    own.filter(|_| !(file && besides)).unwrap_or(settings.kafka.schemas)
 }
 
 fn format(converter: Converter) -> Format {
@@ -263,4 +270,37 @@ async fn table(session: &Session, name: &str, base: &Options) -> Result<Found> {
         types,
         options,
     })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Layers, Needs};
+
+    fn schemas_of(layers: &[(&str, &str, Origin)]) -> (bool, bool) {
+        let mut all = Layers::default();
+        for (key, text, origin) in layers {
+            all.assign(*key, vec![(*text).to_owned()], origin.clone());
+        }
+        let options = options(&Settings::read(&all, Needs::Nothing).unwrap()).unwrap();
+        (options.key_schemas, options.value_schemas)
+    }
+
+    #[test]
+    fn schemas_of_keys_and_of_values() {
+        let (flag, set) = (Origin::Flag("--schemas"), Origin::Set);
+        let file = || Origin::Connector("c".to_owned());
+        let both = ("kafka.schemas", "on", flag);
+        let (key, value) = ("outbox.key_schemas", "outbox.value_schemas");
+        assert_eq!(schemas_of(&[]), (false, false));
+        assert_eq!(schemas_of(std::slice::from_ref(&both)), (true, true));
+        assert_eq!(schemas_of(&[both.clone(), (key, "off", set.clone())]), (false, true));
+        assert_eq!(schemas_of(&[(value, "on", set.clone())]), (false, true));
+        assert_eq!(schemas_of(&[(key, "off", file()), (value, "on", file())]), (false, true));
+        assert_eq!(schemas_of(&[both, (key, "off", file()), (value, "off", file())]), (true, true));
+        assert_eq!(
+            schemas_of(&[("kafka.schemas", "off", set), (key, "on", file()), (value, "on", file())]),
+            (false, false)
+        );
+    }
 }

@@ -2,6 +2,7 @@
 
 mod from_debezium;
 mod jdbc_sink;
+mod outbox;
 mod read_connector;
 mod types;
 

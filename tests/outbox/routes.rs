@@ -54,6 +54,41 @@ async fn a_logical_message_comes_to_the_topic_of_its_prefix() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn with_schemas_rows_and_messages_say_what_they_are_and_each_half_can_be_turned_off() {
+    let rig = Rig::new(DEBEZIUM).await;
+    let messages = format!("outbox.messages={}", rig.prefix);
+    let rig = rig.set(&messages).arg("--schemas").set("outbox.key_converter=json");
+    let mut rig = rig.set("table.expand.json.payload=on").start().await;
+    let prefix = rig.prefix.clone();
+    let emit = |id: u32| {
+        format!(
+            "BEGIN; INSERT INTO outbox (aggregatetype, aggregateid, type, payload) VALUES ('Row', 'k{id}', 't', '{{\"a\": {id}}}');
+             SELECT pg_logical_emit_message(true, '{prefix}', '{{\"id\": {id}, \"aggregate_type\": \"Message\", \"aggregate_id\": {id}, \
+             \"payload\": {{\"a\": {id}}}}}'); COMMIT"
+        )
+    };
+    let schema = r#"{"type":"struct","fields":[{"type":"int32","optional":true,"field":"a"}],"optional":true,"name":"payload"}"#;
+    let value = |id: u32| format!(r#"{{"schema":{schema},"payload":{{"a":{id}}}}}"#);
+    rig.sql(&emit(1)).await;
+    for (topic, key) in [
+        ("Row", r#"{"schema":{"type":"string","optional":false},"payload":"k1"}"#),
+        ("Message", r#"{"schema":{"type":"int32","optional":true},"payload":1}"#),
+    ] {
+        let records = rig.records(topic, 1).await;
+        assert_eq!((text(&records[0].key), text(&records[0].value)), (key, &*value(1)), "{topic}");
+    }
+    rig.delivered().await;
+    rig.stop().await;
+    let rig = rig.set("outbox.key_schemas=off").start().await;
+    rig.sql(&emit(2)).await;
+    for (topic, key) in [("Row", "\"k2\""), ("Message", "2")] {
+        let records = rig.records(topic, 2).await;
+        assert_eq!((text(&records[1].key), text(&records[1].value)), (key, &*value(2)), "{topic}");
+    }
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_option_under_its_name() {
     let rig = Rig::new(
         "CREATE TABLE events (event_id int PRIMARY KEY, k text, kind text, body text, route text, at timestamptz, version int, tenant text, p int)",

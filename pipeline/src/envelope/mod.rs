@@ -20,7 +20,7 @@ mod decoded;
 mod decoder;
 mod encoder;
 pub mod header;
-mod json;
+pub(crate) mod json;
 mod message;
 mod options;
 mod schema;

@@ -116,32 +116,35 @@ pub(super) struct Field<'a> {
 
 impl Field<'_> {
     fn write(&self, out: &mut String, sent: bool) {
-        let optional = !sent || !self.described.is_some_and(|described| described.not_null);
-        let default = if sent { self.default() } else { None };
-        out.push_str(&Form::of_codec(self.codec, self.described).field(
-            optional,
-            default.as_deref(),
-            self.name,
-        ));
+        let inside = if sent {
+            column(self.codec, self.described)
+        } else {
+            Form::of_codec(self.codec, self.described).inside(true, None)
+        };
+        out.push_str(&format!("{{{inside},\"field\":{}}}", quoted(self.name)));
     }
+}
 
-    /// The default as JSON.
-    fn default(&self) -> Option<String> {
-        let described = self.described?;
-        let mut json = Vec::new();
-        match &described.default {
-            Some(text) => {
-                let text = scaled(text, described);
-                let value = crate::change::Column::Text(text.as_bytes());
-                self.codec.write(&mut json, value, b"").ok()?;
-            }
-            None if described.computed_default && described.not_null && self.codec.is_integer() => {
-                json.push(b'0')
-            }
-            None => return None,
+/// A column's schema in a row that has it, without braces.
+pub(super) fn column(codec: &Codec, described: Option<&ColumnType>) -> String {
+    let optional = !described.is_some_and(|described| described.not_null);
+    let default = described.and_then(|described| default(codec, described));
+    Form::of_codec(codec, described).inside(optional, default.as_deref())
+}
+
+/// The default as JSON.
+fn default(codec: &Codec, described: &ColumnType) -> Option<String> {
+    let mut json = Vec::new();
+    match &described.default {
+        Some(text) => {
+            let text = scaled(text, described);
+            let value = crate::change::Column::Text(text.as_bytes());
+            codec.write(&mut json, value, b"").ok()?;
         }
-        String::from_utf8(json).ok()
+        None if described.computed_default && described.not_null && codec.is_integer() => json.push(b'0'),
+        None => return None,
     }
+    String::from_utf8(json).ok()
 }
 
 /// A numeric's constant with as many digits after the point as a value of its type has.

@@ -3,6 +3,7 @@
 use pg::Result;
 
 use super::options::Options;
+use super::schema;
 use super::types::ColumnType;
 use super::value::Codec;
 use crate::change::{Column, RelationColumn};
@@ -29,5 +30,10 @@ impl ValueWriter {
     /// A value that its type does not write.
     pub fn json(&self, out: &mut Vec<u8>, value: Column<'_>) -> Result<()> {
         self.codec.write(out, value, &self.placeholder)
+    }
+
+    /// The column's schema, without braces: `"type":…,"optional":…`.
+    pub(crate) fn schema(&self, described: Option<&ColumnType>) -> String {
+        schema::column(&self.codec, described)
     }
 }

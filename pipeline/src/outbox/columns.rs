@@ -3,16 +3,19 @@
 use pg::{Error, Result};
 
 use crate::change::{Column, Relation, Tuple};
-use crate::envelope::{TableTypes, ValueWriter};
+use crate::envelope::{TableTypes, Topics, ValueWriter};
 
-use super::options::{MissingField, Options};
+use super::options::{Format, MissingField, Options};
 use super::placement::Place;
+use super::schema::{self, Known};
 
 /// One column of the row.
 #[derive(Clone, Debug)]
 pub(super) struct Field {
     pub at: usize,
     pub writer: ValueWriter,
+    /// Kafka Connect's schema of it, without braces.
+    pub schema: String,
 }
 
 /// The router's columns in one version of the table.
@@ -26,6 +29,7 @@ pub(super) struct Columns {
     pub schema_version: Option<Field>,
     /// In the order of the list: place, alias, column.
     pub additional: Vec<(Place, String, Field)>,
+    pub schemas: Known,
 }
 
 impl Columns {
@@ -37,7 +41,8 @@ impl Columns {
             let column = &relation.columns[at];
             let described =
                 types.and_then(|types| types.column(name)).filter(|d| d.type_oid == column.type_id);
-            Some(Field { at, writer: ValueWriter::new(&options.envelope, column, described) })
+            let writer = ValueWriter::new(&options.envelope, column, described);
+            Some(Field { at, schema: writer.schema(described), writer })
         };
         let field = |option: &str, name: &str| {
             find(name).ok_or_else(|| {
@@ -61,16 +66,37 @@ impl Columns {
                 }
             }
         }
+        let key = field("table.field.event.key", &options.key)?;
+        let payload = field("table.field.event.payload", &options.payload)?;
+        let schemas = Known {
+            key: (options.key_schemas && options.key_format == Format::Json).then(|| {
+                let mut opening = Vec::new();
+                schema::open(&mut opening, &key.schema);
+                opening
+            }),
+            value: (options.value_schemas && options.value_format == Format::Json).then(|| schema::Value {
+                payload: payload.schema.clone(),
+                fields: fields(&additional),
+                topic: Topics::new(&options.envelope.prefix).table(&relation.name),
+            }),
+        };
         Ok(Columns {
             id: field("table.field.event.id", &options.id)?,
-            key: field("table.field.event.key", &options.key)?,
-            payload: field("table.field.event.payload", &options.payload)?,
+            key,
+            payload,
             route_by: field("route.by.field", &options.route_by)?,
             timestamp: optional("table.field.event.timestamp", &options.timestamp)?,
             schema_version: optional("table.field.event.schema.version", &options.schema_version)?,
             additional,
+            schemas,
         })
     }
+}
+
+/// Those that go into the envelope, each with a comma before it.
+fn fields(additional: &[(Place, String, Field)]) -> String {
+    let placed = additional.iter().filter(|(place, ..)| *place == Place::Envelope);
+    placed.map(|(_, alias, field)| format!(",{}", schema::field(&field.schema, alias))).collect()
 }
 
 impl Field {

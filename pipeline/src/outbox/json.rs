@@ -1,8 +1,12 @@
 //! JSON rewritten in one pass: without white space, and, if wanted, without the members that are null. No tree, and every number and
 //! string stays as it was written.
 
+pub(super) use crate::envelope::json::string;
+
+use crate::envelope::json::is_number;
+
 /// Deeper nesting is refused: the walk is recursive.
-const DEPTH: u32 = 512;
+pub(super) const DEPTH: u32 = 512;
 
 /// Why a text is no JSON. Never quotes it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -61,23 +65,6 @@ pub(super) fn text(value: &[u8]) -> Option<Vec<u8>> {
         b'"' => unescape(value.get(1..value.len().checked_sub(1)?)?),
         _ => Some(value.to_vec()),
     }
-}
-
-/// Appends `text` as a JSON string.
-pub(super) fn string(out: &mut Vec<u8>, text: &[u8]) {
-    out.push(b'"');
-    for &byte in String::from_utf8_lossy(text).as_bytes() {
-        match byte {
-            b'"' => out.extend_from_slice(b"\\\""),
-            b'\\' => out.extend_from_slice(b"\\\\"),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            control @ ..0x20 => out.extend_from_slice(format!("\\u{control:04X}").as_bytes()),
-            byte => out.push(byte),
-        }
-    }
-    out.push(b'"');
 }
 
 fn unescape(text: &[u8]) -> Option<Vec<u8>> {
@@ -296,32 +283,6 @@ impl<'a> Walk<'a> {
         }
         Ok(inside)
     }
-}
-
-/// In JSON's grammar.
-fn is_number(text: &[u8]) -> bool {
-    let digits = |text: &[u8]| text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let rest = text.strip_prefix(b"-").unwrap_or(text);
-    let whole = digits(rest);
-    if whole == 0 || (whole > 1 && rest[0] == b'0') {
-        return false;
-    }
-    let mut rest = &rest[whole..];
-    if let Some(fraction) = rest.strip_prefix(b".") {
-        let count = digits(fraction);
-        if count == 0 {
-            return false;
-        }
-        rest = &fraction[count..];
-    }
-    if let [b'e' | b'E', exponent @ ..] = rest {
-        let exponent = match exponent {
-            [b'+' | b'-', exponent @ ..] => exponent,
-            exponent => exponent,
-        };
-        return !exponent.is_empty() && digits(exponent) == exponent.len();
-    }
-    rest.is_empty()
 }
 
 #[cfg(test)]

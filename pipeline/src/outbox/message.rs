@@ -1,16 +1,18 @@
 //! A logical message as a message: `pg_logical_emit_message(true, '<prefix>', json)`.
 //!
 //! The content is a JSON object with the names of an outbox row, in any of the usual spellings: `id`, `aggregate_type`, `aggregate_id`,
-//! `event_type`, `payload` (any JSON, and it is the value as it is), `headers` (an object: each member is a header).
+//! `event_type`, `payload` (any JSON, and it is the value as it is), `headers` (an object: each member is a header). With schemas key and payload
+//! have those of their JSON, and what is null in it stays (`optional_bytes`).
 
 use crate::change::PgTimestamp;
 use crate::envelope::{Position, header};
 
 use super::event::{DeadLetter, Event, Stage};
 use super::json::{self, members};
-use super::options::{Format, Options};
+use super::options::{Format, Nulls, Options};
 use super::route::is_topic;
 use super::row::millis;
+use super::schema::{self, Inferred};
 
 /// Header with the event's type.
 const EVENT_TYPE: &str = "eventType";
@@ -73,12 +75,23 @@ fn route(
     let key =
         member(&[&options.key, "aggregate_id", "aggregateid", "aggregateId"]).filter(|key| *key != b"null");
     let key = match options.key_format {
+        Format::Json if options.key_schemas => key
+            .map(|key| with_schema(key, &options.key))
+            .transpose()
+            .map_err(|why| (Stage::Message, format!("\"aggregate_id\": {why}")))?,
         Format::Json => key.map(<[u8]>::to_vec),
         Format::String | Format::Bytes => key.and_then(json::text),
     };
     let payload = member(&[&options.payload, "payload", "data"]).ok_or_else(|| missing("payload"))?;
-    let mut value = Vec::with_capacity(payload.len());
-    json::compact(&mut value, payload, false).map_err(|error| (Stage::Payload, error.to_string()))?;
+    let value = if options.tombstone && payload == b"null" {
+        None
+    } else if options.value_schemas && options.value_format == Format::Json {
+        Some(with_schema(payload, &options.payload).map_err(|why| (Stage::Payload, why))?)
+    } else {
+        let mut value = Vec::with_capacity(payload.len());
+        json::compact(&mut value, payload, false).map_err(|error| (Stage::Payload, error.to_string()))?;
+        Some(value)
+    };
     let mut headers = vec![("id".to_owned(), id.as_ref().map(|id| id.clone().into_bytes()))];
     if let Some(event_type) =
         member(&[&options.event_type, "event_type", "type", "eventType"]).and_then(json::text)
@@ -96,7 +109,6 @@ fn route(
         }
     }
     headers.push((header::POSITION.to_owned(), Some(position.to_string().into_bytes())));
-    let value = if options.tombstone && value == b"null" { None } else { Some(value) };
     Ok(Event {
         topic,
         key,
@@ -107,6 +119,25 @@ fn route(
         position,
         id: id.clone(),
     })
+}
+
+/// JSON with the schema that it has; without one as a text that holds JSON. `path` names it.
+fn with_schema(text: &[u8], path: &str) -> Result<Vec<u8>, String> {
+    let inferred =
+        schema::infer(text, path, Nulls::OptionalBytes, true).map_err(|error| error.to_string())?;
+    let mut out = Vec::new();
+    match inferred {
+        Inferred::Value { schema, value } => {
+            schema::open(&mut out, &schema);
+            out.extend_from_slice(&value);
+        }
+        Inferred::Text | Inferred::Empty => {
+            schema::open(&mut out, schema::JSON);
+            json::string(&mut out, text);
+        }
+    }
+    schema::close(&mut out);
+    Ok(out)
 }
 
 #[cfg(test)]
@@ -140,6 +171,36 @@ mod tests {
                 })
                 .collect();
             assert_eq!(headers, ["id=7", "eventType=Placed", "t=x", "n=1", "walferry.position=0/10,2"]);
+        }
+    }
+
+    #[test]
+    fn with_schemas_a_message_has_those_of_its_json() {
+        let mut options = Options::new(envelope::Options::new("p", "d", Values::Postgres));
+        (options.key_format, options.key_schemas, options.value_schemas) = (Format::Json, true, true);
+        let position = Position { commit_lsn: Lsn::new(16), index: 2 };
+        let mut routed = |payload: &str| {
+            let content = format!(r#"{{"id":1,"aggregate_type":"A","aggregate_id":7,"payload":{payload}}}"#);
+            let event =
+                route_message(&mut options, "shop", content.as_bytes(), position, PgTimestamp(0)).unwrap();
+            (event.key.unwrap(), event.value.map(|value| String::from_utf8(value).unwrap()))
+        };
+        let (key, value) = routed(r#"{"a": [1, null], "n": null}"#);
+        assert_eq!(key, br#"{"schema":{"type":"int32","optional":true},"payload":7}"#);
+        let expected = concat!(
+            r#"{"schema":{"type":"struct","fields":[{"type":"array","items":{"type":"int32","optional":true},"optional":true,"field":"a"},"#,
+            r#"{"type":"bytes","optional":true,"field":"n"}],"optional":true,"name":"payload"},"payload":{"a":[1,null],"n":null}}"#
+        );
+        assert_eq!(value.as_deref(), Some(expected));
+        for (payload, expected) in [
+            (r#""x""#, r#"{"schema":{"type":"string","optional":true},"payload":"x"}"#),
+            ("null", r#"{"schema":{"type":"bytes","optional":true},"payload":null}"#),
+            (
+                r#"[1, "x"]"#,
+                r#"{"schema":{"type":"string","optional":true,"name":"io.debezium.data.Json","version":1},"payload":"[1, \"x\"]"}"#,
+            ),
+        ] {
+            assert_eq!(routed(payload).1.as_deref(), Some(expected));
         }
     }
 

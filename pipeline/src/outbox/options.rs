@@ -8,7 +8,7 @@ use super::route::Route;
 /// How a key or a value becomes bytes: what Kafka Connect calls a converter.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Format {
-    /// JSON, without a schema: a text becomes a JSON string.
+    /// JSON: a text becomes a JSON string.
     Json,
     /// The text itself.
     String,
@@ -57,6 +57,10 @@ pub struct Options {
     pub tombstone: bool,
     pub key_format: Format,
     pub value_format: Format,
+    /// Keys of [`Format::Json`] are `{"schema":…,"payload":…}`.
+    pub key_schemas: bool,
+    /// Values of [`Format::Json`] are.
+    pub value_schemas: bool,
     /// The topic of a logical message: `${prefix}` and `${routedByValue}` stand for themselves.
     pub message_topic: String,
     /// How values of other columns are written.
@@ -97,6 +101,8 @@ impl Options {
             tombstone: false,
             key_format: Format::String,
             value_format: Format::Json,
+            key_schemas: false,
+            value_schemas: false,
             message_topic: Options::MESSAGE_TOPIC.to_owned(),
             envelope,
         }

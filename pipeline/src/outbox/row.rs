@@ -10,15 +10,13 @@ use crate::envelope::{Position, TableTypes, header};
 use super::columns::{Columns, Field};
 use super::event::{DeadLetter, Event, Stage};
 use super::json;
-use super::options::{Format, Nulls, Options};
+use super::options::Options;
 use super::placement::Place;
 use super::timestamp;
+use super::value::{key, payload, plain, written};
 
 /// Header with the value of `table.field.event.schema.version`.
 const SCHEMA_VERSION: &str = "walferry.schema.version";
-
-/// OID of bytea.
-const BYTEA: u32 = 17;
 
 /// Routes the rows of one outbox table.
 #[derive(Clone, Debug)]
@@ -29,7 +27,7 @@ pub struct Router {
 }
 
 /// What is wrong with an event, and where.
-type Wrong = (Stage, String);
+pub(super) type Wrong = (Stage, String);
 
 impl Router {
     /// `types`: the table as the catalogue describes it.
@@ -199,101 +197,6 @@ fn route(
     })
 }
 
-fn key(options: &Options, columns: &Columns, tuple: &Tuple) -> std::result::Result<Option<Vec<u8>>, Wrong> {
-    if columns.key.raw(tuple).is_none() {
-        return Ok(None);
-    }
-    match options.key_format {
-        Format::String => plain(&columns.key, tuple, Stage::Payload),
-        Format::Bytes => Ok(columns.key.raw(tuple).map(<[u8]>::to_vec)),
-        Format::Json => {
-            let mut out = Vec::new();
-            written(&columns.key, &mut out, tuple, Stage::Payload)?;
-            Ok(Some(out))
-        }
-    }
-}
-
-/// `envelope`: the members behind the payload, each with a comma before it.
-fn payload(
-    options: &Options,
-    columns: &Columns,
-    relation: &Relation,
-    tuple: &Tuple,
-    envelope: &[u8],
-) -> std::result::Result<Option<Vec<u8>>, Wrong> {
-    let field = &columns.payload;
-    let raw = field.raw(tuple);
-    if options.tombstone && raw.is_none_or(|text| text.trim_ascii().is_empty()) {
-        return Ok(None);
-    }
-    if !options.has_envelope() {
-        return match (raw, options.value_format) {
-            (None, Format::Json) => Ok(Some(b"null".to_vec())),
-            (None, _) => Ok(None),
-            (Some(text), _) if options.expand => expanded(options, text).map(Some),
-            (Some(_), Format::String) => plain(field, tuple, Stage::Payload),
-            (Some(text), Format::Bytes)
-                if relation.columns.get(field.at).is_some_and(|c| c.type_id == BYTEA) =>
-            {
-                unhex(text).map(Some)
-            }
-            (Some(text), Format::Bytes) => Ok(Some(text.to_vec())),
-            (Some(_), Format::Json) => {
-                let mut out = Vec::new();
-                written(field, &mut out, tuple, Stage::Payload)?;
-                Ok(Some(out))
-            }
-        };
-    }
-    let mut out = b"{\"payload\":".to_vec();
-    match raw {
-        Some(text) if options.expand => out.extend_from_slice(&expanded(options, text)?),
-        _ => written(field, &mut out, tuple, Stage::Payload)?,
-    }
-    out.extend_from_slice(envelope);
-    out.push(b'}');
-    Ok(Some(out))
-}
-
-fn expanded(options: &Options, text: &[u8]) -> std::result::Result<Vec<u8>, Wrong> {
-    let mut out = Vec::with_capacity(text.len());
-    json::compact(&mut out, text, options.nulls == Nulls::Ignore)
-        .map_err(|error| (Stage::Payload, format!("table.expand.json.payload: {error}")))?;
-    Ok(out)
-}
-
-fn unhex(text: &[u8]) -> std::result::Result<Vec<u8>, Wrong> {
-    let wrong = || (Stage::Payload, "table.field.event.payload: not a bytea".to_owned());
-    let digits = text.strip_prefix(b"\\x").ok_or_else(wrong)?;
-    let nibble = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    digits
-        .chunks(2)
-        .map(|pair| match pair {
-            [high, low] => Ok(nibble(*high).ok_or_else(wrong)? << 4 | nibble(*low).ok_or_else(wrong)?),
-            _ => Err(wrong()),
-        })
-        .collect()
-}
-
-/// Appends the JSON of a column's value.
-fn written(field: &Field, out: &mut Vec<u8>, tuple: &Tuple, stage: Stage) -> std::result::Result<(), Wrong> {
-    field.writer.json(out, field.value(tuple)).map_err(|error| (stage, error.primary().to_owned()))
-}
-
-/// The value as text without quotes: Kafka Connect's StringConverter, and its header converter.
-fn plain(field: &Field, tuple: &Tuple, stage: Stage) -> std::result::Result<Option<Vec<u8>>, Wrong> {
-    if field.raw(tuple).is_none() {
-        return Ok(None);
-    }
-    let mut out = Vec::new();
-    written(field, &mut out, tuple, stage)?;
-    Ok(match out.first() {
-        Some(b'"') => json::text(&out),
-        _ => Some(out),
-    })
-}
-
 fn number(field: &Field, tuple: &Tuple) -> std::result::Result<i32, Wrong> {
     let text = field.raw(tuple).map(String::from_utf8_lossy);
     text.and_then(|text| text.parse().ok()).filter(|number: &i32| *number >= 0).ok_or_else(|| {
@@ -305,110 +208,4 @@ fn number(field: &Field, tuple: &Tuple) -> std::result::Result<i32, Wrong> {
 }
 
 #[cfg(test)]
-mod tests {
-    use pg::{Lsn, QualifiedName};
-
-    use super::*;
-    use crate::change::{RelationColumn, RelationId, ReplicaIdentity};
-    use crate::envelope::{self, Values};
-    use crate::outbox::{Placement, Route};
-
-    const COLUMNS: [(&str, u32); 6] =
-        [("id", 23), ("aggregatetype", 25), ("aggregateid", 25), ("payload", 3802), ("at", 1114), ("p", 23)];
-
-    fn routed(
-        change: impl Fn(&mut Options),
-        values: [Option<&str>; 6],
-    ) -> std::result::Result<Event, Box<DeadLetter>> {
-        let mut options = Options::new(envelope::Options::new("p", "d", Values::Postgres));
-        change(&mut options);
-        let column = |(name, type_id): &(&str, u32)| RelationColumn {
-            name: (*name).to_owned(),
-            type_id: *type_id,
-            type_modifier: -1,
-            key: false,
-        };
-        let relation = Arc::new(Relation {
-            id: RelationId(1),
-            name: QualifiedName::new("public", "outbox"),
-            identity: ReplicaIdentity::Default,
-            columns: COLUMNS.iter().map(column).collect(),
-        });
-        let text =
-            |value: Option<&'static str>| value.map_or(Column::Null, |text| Column::Text(text.as_bytes()));
-        let values = values.map(|value| value.map(|text| &*Box::leak(text.to_owned().into_boxed_str())));
-        let tuple = Tuple::from_columns(&values.map(text));
-        let position = Position { commit_lsn: Lsn::new(32), index: 1 };
-        Router::new(options, None).row(&relation, &tuple, position, PgTimestamp(0)).unwrap()
-    }
-
-    fn value(change: impl Fn(&mut Options), payload: Option<&str>) -> Option<String> {
-        let event = routed(change, [Some("1"), Some("Order"), Some("k"), payload, None, None]).unwrap();
-        event.value.map(|value| String::from_utf8(value).unwrap())
-    }
-
-    #[test]
-    fn the_value_s_forms() {
-        let json = Some("{\"a\": [1, null], \"n\": null}");
-        assert_eq!(value(|_| {}, json).as_deref(), Some(r#""{\"a\": [1, null], \"n\": null}""#));
-        assert_eq!(value(|o| o.value_format = Format::String, json).as_deref(), json);
-        assert_eq!(value(|o| o.expand = true, json).as_deref(), Some("{\"a\":[1,null]}"));
-        let keep = |o: &mut Options| (o.expand, o.nulls) = (true, Nulls::OptionalBytes);
-        assert_eq!(value(keep, json).as_deref(), Some("{\"a\":[1,null],\"n\":null}"));
-        let envelope = |o: &mut Options| {
-            o.expand = true;
-            o.placements =
-                vec![Placement::parse("id:envelope:n").unwrap(), Placement::parse("at:envelope").unwrap()];
-        };
-        assert_eq!(
-            value(envelope, json).as_deref(),
-            Some("{\"payload\":{\"a\":[1,null]},\"n\":1,\"at\":null}")
-        );
-        assert_eq!(value(|_| {}, None).as_deref(), Some("null"));
-        assert_eq!(value(|o| o.value_format = Format::String, None), None);
-        assert_eq!(value(|o| o.tombstone = true, None), None);
-        assert_eq!(value(|o| o.tombstone = true, Some(" ")), None);
-    }
-
-    #[test]
-    fn key_time_partition_and_headers() {
-        let row = [Some("7"), Some("Order"), Some("k"), Some("{}"), Some("2000-01-01 00:00:01"), Some("3")];
-        let event = routed(
-            |o| {
-                o.timestamp = Some("at".to_owned());
-                o.placements = vec![
-                    Placement::parse("p:partition").unwrap(),
-                    Placement::parse("at:header:when").unwrap(),
-                ];
-                o.route = Route::new(Route::REGEX, "${routedByValue}").unwrap();
-            },
-            row,
-        )
-        .unwrap();
-        assert_eq!((&event.topic[..], event.key.as_deref()), ("Order", Some(&b"k"[..])));
-        assert_eq!((event.timestamp, event.partition), (946_684_801_000, Some(3)));
-        let headers: Vec<_> = event.headers.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(headers, ["id", "when", "walferry.position"]);
-        let event = routed(|o| o.key_format = Format::Json, row).unwrap();
-        assert_eq!((event.key.as_deref(), event.timestamp), (Some(&b"\"k\""[..]), 946_684_800_000));
-    }
-
-    #[test]
-    fn a_dead_letter_has_the_row_but_its_payload() {
-        let row = [Some("7"), None, Some("k"), Some("x\"y"), None, None];
-        let letter = routed(|_| {}, row).unwrap_err();
-        assert_eq!((letter.stage, letter.id.as_deref()), (Stage::Route, Some("7")));
-        assert_eq!((letter.key.as_deref(), letter.value.as_deref()), (Some(&b"k"[..]), Some(&b"x\"y"[..])));
-        let columns = r#"{"id":"7","aggregatetype":null,"aggregateid":"k","at":null,"p":null}"#;
-        assert_eq!(letter.row.as_deref(), Some(columns.as_bytes()));
-        let partition = |o: &mut Options| o.placements = vec![Placement::parse("p:partition").unwrap()];
-        for p in [None, Some("-1"), Some("9999999999")] {
-            let letter = routed(partition, [Some("7"), Some("A"), Some("k"), None, None, p]).unwrap_err();
-            assert_eq!(letter.stage, Stage::Placement);
-        }
-        let expand = |o: &mut Options| o.expand = true;
-        let letter =
-            routed(expand, [Some("7"), Some("A"), Some("k"), Some("secret{"), None, None]).unwrap_err();
-        assert!(letter.stage == Stage::Payload && !letter.reason.contains("secret"));
-    }
-}
+mod tests;

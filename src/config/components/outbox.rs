@@ -58,6 +58,12 @@ component! {
         /// is the payload's text; `bytes` those of a bytea.
         /// Default: json, as Kafka Connect's.
         pub value_converter: Converter = "json",
+        /// Keys that are JSON are wrapped as `{"schema":…,"payload":…}`.
+        /// Default: as `kafka.schemas`. A connector file without `key.converter.schemas.enable` means on, as Kafka Connect does.
+        pub key_schemas: Option<bool> = "",
+        /// Values that are JSON are wrapped so; the schema of an expanded payload is inferred, as Debezium's router does.
+        /// Default: as `kafka.schemas`. A connector file without `value.converter.schemas.enable` means on, as Kafka Connect does.
+        pub value_schemas: Option<bool> = "",
         /// Publish the rows that the outbox tables have when the slot is made; source 12 and later.
         /// Default: off, because they were mostly published before, by whatever did it then.
         pub snapshot: bool = "off",

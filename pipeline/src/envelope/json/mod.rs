@@ -1,16 +1,16 @@
 //! JSON written straight into a buffer, escaped as Jackson does it (Kafka Connect's JsonConverter): only what must be.
 
-pub(super) mod read;
+pub(crate) mod read;
 
 /// Appends `text` as a JSON string. Bytes that are no UTF-8 become U+FFFD (client_encoding is UTF8, so the server sends none).
-pub(super) fn string(out: &mut Vec<u8>, text: &[u8]) {
+pub(crate) fn string(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
     escaped(out, text);
     out.push(b'"');
 }
 
 /// The inside of a JSON string.
-pub(super) fn escaped(out: &mut Vec<u8>, text: &[u8]) {
+pub(crate) fn escaped(out: &mut Vec<u8>, text: &[u8]) {
     for chunk in text.utf8_chunks() {
         let valid = chunk.valid().as_bytes();
         let mut from = 0;
@@ -44,21 +44,21 @@ pub(super) fn escaped(out: &mut Vec<u8>, text: &[u8]) {
 }
 
 /// Appends what `Display` writes; integers and LSNs, without an allocation.
-pub(super) fn display(out: &mut Vec<u8>, value: impl std::fmt::Display) {
+pub(crate) fn display(out: &mut Vec<u8>, value: impl std::fmt::Display) {
     use std::io::Write;
     // A Vec takes everything.
     let _ = write!(out, "{value}");
 }
 
 /// A JSON string of what `Display` writes; only for text that needs no escape.
-pub(super) fn quoted(out: &mut Vec<u8>, value: impl std::fmt::Display) {
+pub(crate) fn quoted(out: &mut Vec<u8>, value: impl std::fmt::Display) {
     out.push(b'"');
     display(out, value);
     out.push(b'"');
 }
 
 /// `text` is a number in JSON's grammar.
-pub(super) fn is_number(text: &[u8]) -> bool {
+pub(crate) fn is_number(text: &[u8]) -> bool {
     let rest = text.strip_prefix(b"-").unwrap_or(text);
     let digits = |text: &[u8]| text.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let whole = digits(rest);

@@ -1,4 +1,4 @@
-//! JSON read, with limits: a topic is written by whoever may write to it.
+//! JSON read, with limits: a topic is written by whoever may write to it, a payload by whoever may write an event.
 //!
 //! Numbers keep their text (a float's shortest form must come back as it was), strings borrow where nothing is escaped.
 
@@ -12,7 +12,7 @@ const NODES: u32 = 4_000_000;
 const MEMBERS: usize = 16;
 
 #[derive(Clone, Debug, PartialEq)]
-pub(in crate::envelope) enum Value<'a> {
+pub(crate) enum Value<'a> {
     Null,
     Bool(bool),
     /// In JSON's grammar.
@@ -25,11 +25,11 @@ pub(in crate::envelope) enum Value<'a> {
 
 /// Why a text is no JSON, or one that is refused. Never quotes the text.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub(in crate::envelope) enum JsonError {
+pub(crate) enum JsonError {
     #[error("malformed JSON at byte {0}")]
     Malformed(usize),
-    #[error("JSON nested more than {DEPTH} deep")]
-    Depth,
+    #[error("JSON nested more than {0} deep")]
+    Depth(u32),
     #[error("JSON with more than {NODES} values")]
     Nodes,
     #[error("not UTF-8")]
@@ -40,33 +40,38 @@ type Result<T> = std::result::Result<T, JsonError>;
 
 impl<'a> Value<'a> {
     /// Reads the whole of `text`.
-    pub(in crate::envelope) fn read(text: &'a [u8]) -> Result<Value<'a>> {
+    pub(crate) fn read(text: &'a [u8]) -> Result<Value<'a>> {
+        Value::read_within(text, DEPTH)
+    }
+
+    /// Reads the whole of `text`, nested so deep at most.
+    pub(crate) fn read_within(text: &'a [u8], depth: u32) -> Result<Value<'a>> {
         let text = std::str::from_utf8(text).map_err(|_| JsonError::Encoding)?;
-        let mut reader = Reader { text, at: 0, nodes: 0 };
+        let mut reader = Reader { text, at: 0, nodes: 0, depth };
         let value = reader.value(0)?;
         reader.space();
         if reader.at == text.len() { Ok(value) } else { Err(reader.malformed()) }
     }
 
-    pub(in crate::envelope) fn get(&self, name: &str) -> Option<&Value<'a>> {
+    pub(crate) fn get(&self, name: &str) -> Option<&Value<'a>> {
         match self {
             Value::Object(members) => members.iter().find(|(other, _)| other == name).map(|(_, value)| value),
             _ => None,
         }
     }
 
-    pub(in crate::envelope) fn is_null(&self) -> bool {
+    pub(crate) fn is_null(&self) -> bool {
         *self == Value::Null
     }
 
-    pub(in crate::envelope) fn as_str(&self) -> Option<&str> {
+    pub(crate) fn as_str(&self) -> Option<&str> {
         match self {
             Value::String(text) => Some(text),
             _ => None,
         }
     }
 
-    pub(in crate::envelope) fn number<T: std::str::FromStr>(&self) -> Option<T> {
+    pub(crate) fn number<T: std::str::FromStr>(&self) -> Option<T> {
         match self {
             Value::Number(text) => text.parse().ok(),
             _ => None,
@@ -78,6 +83,8 @@ struct Reader<'a> {
     text: &'a str,
     at: usize,
     nodes: u32,
+    /// Deeper nesting is refused.
+    depth: u32,
 }
 
 impl<'a> Reader<'a> {
@@ -112,8 +119,8 @@ impl<'a> Reader<'a> {
     }
 
     fn value(&mut self, depth: u32) -> Result<Value<'a>> {
-        if depth > DEPTH {
-            return Err(JsonError::Depth);
+        if depth > self.depth {
+            return Err(JsonError::Depth(self.depth));
         }
         self.nodes += 1;
         if self.nodes > NODES {
@@ -309,7 +316,7 @@ mod tests {
             assert!(matches!(Value::read(text.as_bytes()), Err(JsonError::Malformed(_))), "{text}");
         }
         assert_eq!(Value::read(b"\"\xff\""), Err(JsonError::Encoding));
-        assert_eq!(Value::read("[".repeat(100_000).as_bytes()), Err(JsonError::Depth));
+        assert_eq!(Value::read("[".repeat(100_000).as_bytes()), Err(JsonError::Depth(DEPTH)));
         let many = format!("[{}0]", "0,".repeat(NODES as usize));
         assert_eq!(Value::read(many.as_bytes()), Err(JsonError::Nodes));
     }

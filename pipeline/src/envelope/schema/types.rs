@@ -57,7 +57,8 @@ impl Form {
         format!("{{{},\"field\":{}}}", self.inside(optional, default), quoted(name))
     }
 
-    fn inside(&self, optional: bool, default: Option<&str>) -> String {
+    /// Without braces, so that whatever its place asks for can follow.
+    pub(super) fn inside(&self, optional: bool, default: Option<&str>) -> String {
         let mut out = format!("{},\"optional\":{optional}", self.body);
         if let Some(name) = self.name {
             out.push_str(&format!(",\"name\":\"{name}\",\"version\":1"));
