@@ -120,16 +120,15 @@ impl Wire {
         self.input.limit = bytes;
     }
 
-    /// If the server is on this host and reached by TCP: no more than about `bytes` wait in the socket for being read. How many it is; none:
-    /// nothing was changed. On a network the same would cost throughput, a round trip for each time that it was full.
+    /// If the server is on this host and reached by TCP: asks for a buffer of `bytes` for what waits in the socket for being read. What the
+    /// kernel gives, its own book-keeping included; on Linux twice as much (man 7 socket). None: nothing was changed. On a network a
+    /// small one costs throughput, a round trip for each time that it is full.
     #[must_use]
     pub fn narrow_if_local(&self, bytes: usize) -> Option<usize> {
         let socket = self.stream.local_tcp()?;
         let socket = socket2::SockRef::from(socket);
         socket.set_recv_buffer_size(bytes).ok()?;
-        // Linux doubles what is asked for, and says so (man 7 socket).
-        let doubled = socket.recv_buffer_size().ok()?;
-        Some(doubled / 2)
+        socket.recv_buffer_size().ok()
     }
 
     /// Bytes that have arrived in all, after decryption.

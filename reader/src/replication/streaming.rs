@@ -87,7 +87,7 @@ impl ReplicationStream {
         self.wire.flush().await
     }
 
-    /// Lets no more than `bytes` wait in the socket, if the server is on this host; what it then holds, 0 where nothing was changed.
+    /// Asks for a socket buffer of `bytes`, if the server is on this host; what it then is, book-keeping included, 0 where nothing was changed.
     pub fn gather_in(&self, bytes: usize) -> usize {
         self.wire.narrow_if_local(bytes).unwrap_or_default()
     }

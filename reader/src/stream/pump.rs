@@ -44,8 +44,8 @@ struct Cancelled;
 impl<S: ChangeSink> Pump<S> {
     pub(super) fn new(options: Options, stream: ReplicationStream, feedback: Feedback, sink: S) -> Self {
         let start = options.start;
-        let full = if options.gather { stream.gather_in(gather::BUFFER) } else { 0 };
-        let gather = Gather::new(full, Instant::now());
+        let buffer = if options.gather { stream.gather_in(gather::BUFFER) } else { 0 };
+        let gather = Gather::new(buffer, Instant::now());
         Pump {
             options,
             stream,
