@@ -94,7 +94,8 @@ impl Finding {
             primary: error.to_string(),
             detail: error.detail_text().map(str::to_owned),
             fix: error.hint_text().map(str::to_owned),
-            cut: error.class() == Class::Connection,
+            // Brokers that don't answer are as an address that is wrong.
+            cut: side != Side::Here && error.class() == Class::Connection,
         }
     }
 
@@ -223,8 +224,11 @@ mod tests {
         assert_eq!((error.class(), error.code()), (Class::Connection, "CONNECTION"));
         assert_eq!(error.primary(), "the look at the target was cut short: gone");
         assert_eq!(error.hint_text(), Some("is it there?"));
-        let error = Finding::as_error(&[Finding::unreachable(Side::Target, "--target", &lost)]).unwrap();
-        assert_eq!((error.class(), error.code()), (Class::Refuse, "CONNECTION"));
+        let unreachable = Finding::unreachable(Side::Target, "--target", &lost);
+        for refused in [unreachable, Finding::from_error(Side::Here, &lost)] {
+            let error = Finding::as_error(&[refused]).unwrap();
+            assert_eq!((error.class(), error.code()), (Class::Refuse, "CONNECTION"));
+        }
     }
 
     #[test]

@@ -259,14 +259,17 @@ async fn about_to_commit(scene: &Scene) -> (Running, i64) {
     let locker = scene.target.connect(DB).await;
     locker.batch_execute("BEGIN; LOCK TABLE notes IN SHARE MODE").await.unwrap();
     scene.source.sql(DB, "INSERT INTO notes VALUES ('once')").await;
-    let waits = "SELECT count(*) = 1 FROM pg_locks l JOIN pg_stat_activity USING (pid)
-                 WHERE NOT granted AND relation = 'notes'::regclass AND application_name = 'walferry'";
-    scene.target.wait_until(DB, waits, SOON).await;
+    let waiting = "FROM pg_locks l JOIN pg_stat_activity USING (pid)
+                   WHERE NOT granted AND relation = 'notes'::regclass AND application_name = 'walferry'";
+    scene.target.wait_until(DB, &format!("SELECT count(*) = 1 {waiting}"), SOON).await;
+    let applies: i32 = scene.target.value(DB, &format!("SELECT pid {waiting}")).await;
     old.sigstop();
     locker.batch_execute("ROLLBACK").await.unwrap();
-    let hears_nothing = "SELECT count(*) = 1 FROM pg_stat_activity
-                         WHERE xact_start IS NOT NULL AND wait_event = 'ClientRead' AND application_name = 'walferry'";
-    scene.target.wait_until(DB, hears_nothing, SOON).await;
+    // Another of its sessions may have been stopped in a transaction, too.
+    let hears_nothing = format!(
+        "SELECT count(*) = 1 FROM pg_stat_activity WHERE pid = {applies} AND xact_start IS NOT NULL AND wait_event = 'ClientRead'"
+    );
+    scene.target.wait_until(DB, &hears_nothing, SOON).await;
     let stood: i64 = scene.target.value(DB, "SELECT max(seq) FROM walferry.progress").await;
     let owner = "SELECT count(pg_terminate_backend(pid)) > 0 FROM pg_locks WHERE locktype = 'advisory'";
     scene.target.wait_until(DB, owner, SOON).await;

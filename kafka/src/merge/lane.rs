@@ -126,6 +126,11 @@ impl Merge {
                 let (low, high) = match self.watermarks(&topic, id) {
                     Ok(watermarks) => watermarks,
                     Err(error) if error.code() == "KAFKA_TOPIC_MISSING" => {
+                        // A partition that was just added is unknown to its own leader for a moment.
+                        let Ok(topics) = self.admin.all().await else { return Ok(()) };
+                        if topics.get(&*topic).is_some_and(|count| (id as usize) < *count) {
+                            return Ok(());
+                        }
                         return Err(lost(&topic, id, next, None, Some(table)));
                     }
                     // Nobody to ask: wait.
