@@ -65,7 +65,8 @@ async fn row_22_the_source_s_cable_is_pulled_while_copying() {
     let mut running = run.failpoint("copy-before-commit", "1*off->1*sleep(1500)").spawn();
     running.wait_for_step("copy").await;
     network.pull(Cable::Source);
-    running.wait_for_stderr("lost").await;
+    // Which error it is is the kernel's choice: silence, or that there is no way to the host.
+    running.wait_for_stderr("the run goes on by itself").await;
     network.plug(Cable::Source);
     running.wait_for_step("live").await;
     // The server notices that the client of the first copy has gone when it sends again, or gives up (tcp_user_timeout).
