@@ -10,6 +10,7 @@ mod cutover_requests;
 mod ddl;
 mod disks;
 mod failover;
+mod former;
 mod hostile;
 mod long;
 mod network;
