@@ -162,8 +162,14 @@ impl Running {
         self.signal(Signal::INT);
     }
 
+    /// Returns when none of its threads runs any more: the signal comes to each of them in its own time.
     pub fn sigstop(&self) {
         self.signal(Signal::STOP);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !stands_still(self.id) {
+            assert!(Instant::now() < deadline, "it does not stop");
+            std::thread::yield_now();
+        }
     }
 
     pub fn sigcont(&self) {
@@ -207,4 +213,13 @@ impl Drop for Running {
 
 fn code(status: ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or_default())
+}
+
+/// Every thread of the process is stopped, or has ended (man 5 proc_pid_stat).
+fn stands_still(id: u32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{id}/task")) else { return true };
+    threads.flatten().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['T', 't', 'Z', 'X']))
+    })
 }
