@@ -3,11 +3,11 @@
 # Sourced by scripts/bench.
 
 held_start() {
-    # Not in a single statement that loops: it would hold a snapshot of its own.
+    # Not in a single statement that loops: it would hold a snapshot of its own. A walsender that copies tells when its query began alone.
     (
         exec 2>/dev/null
         cd / && echo "
-        SELECT 'held', coalesce((SELECT max(extract(epoch FROM clock_timestamp() - xact_start)) FROM pg_stat_activity
+        SELECT 'held', coalesce((SELECT max(extract(epoch FROM clock_timestamp() - coalesce(xact_start, query_start))) FROM pg_stat_activity
                    WHERE backend_xmin IS NOT NULL AND pid <> pg_backend_pid()), 0),
                coalesce((SELECT max(pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)) / 1048576 FROM pg_replication_slots WHERE active), 0),
                coalesce((SELECT max(age(catalog_xmin)) FROM pg_replication_slots WHERE active), 0)

@@ -82,6 +82,7 @@ fn settings(rng: &mut Rng) -> Vec<String> {
         format!("apply.sort={}", on(rng)),
         format!("apply.ahead={}", on(rng)),
         format!("apply.flush_apart={}", on(rng)),
+        format!("apply.gin_apart={}", on(rng)),
         format!("stream.gather={}", on(rng)),
         format!("apply.synchronous_commit={}", if rng.percent(25) { "on" } else { "off" }),
     ]

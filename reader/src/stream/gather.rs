@@ -17,7 +17,7 @@ const BYTES_PER_MICROSECOND: u64 = 8;
 /// A wait that is longer is a pause.
 const PAUSE: Duration = Duration::from_millis(1);
 const SHORTEST: Duration = Duration::from_micros(100);
-const LONGEST: Duration = Duration::from_millis(4);
+const LONGEST: Duration = Duration::from_millis(12);
 
 /// Counts what arrives, and finds out how long to rest.
 pub(super) struct Gather {

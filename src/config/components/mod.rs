@@ -284,6 +284,9 @@ component! {
         /// What is committed is flushed to the target's disk from a session of its own.
         /// Default: on; changes then never wait for the disk. Off: the apply session flushes about ten times a second.
         pub flush_apart: bool = "on",
+        /// The pending lists of GIN indexes on the target are merged by a session of its own while many rows come, if the role owns them.
+        /// Default: on; merging is most of what a row of such a table costs. Off: the apply session merges them, as any session does.
+        pub gin_apart: bool = "on",
         /// Apply as replica: `on`, `off`, or as the role's privileges allow.
         /// Default: auto. Without it, constraints and triggers wait until cutover.
         pub replica_role: ReplicaRole = "auto",

@@ -226,6 +226,7 @@ pub fn apply_options(context: &Context) -> ApplyOptions {
         sort: apply.sort,
         ahead: apply.ahead,
         flush_apart: apply.flush_apart,
+        gin_apart: apply.gin_apart,
         binary: false,
         replica_role: match apply.replica_role {
             ReplicaRole::Auto => None,

@@ -34,6 +34,7 @@ impl Way {
                 "apply.sort=off",
                 "apply.ahead=off",
                 "apply.flush_apart=off",
+                "apply.gin_apart=off",
             ],
             Way::Text => &["apply.copy_threshold=1", "apply.set_threshold=1", "apply.binary=off"],
             Way::Pieces => &["apply.batch_bytes=64kB"],

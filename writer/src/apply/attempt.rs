@@ -187,6 +187,9 @@ impl Applier {
         };
         let mut found = Found { counts: Counters::default(), missing: Missing::default(), schema: None };
         for step in &plan.steps {
+            if let Some(merger) = &self.merger {
+                merger.expect(step);
+            }
             let Step::Row { target, change, index, careful: true } = step else {
                 if let Err(error) = self.pipeline.send(step, options).await {
                     return self.not_sent(error).await;

@@ -25,6 +25,7 @@ mod encode;
 mod execute;
 mod fixed;
 mod flusher;
+mod gin;
 mod key_map;
 mod missing;
 mod piece;

@@ -65,6 +65,8 @@ pub struct Target {
     pub in_order: bool,
     /// ENABLE ALWAYS or REPLICA triggers or rules fire: the whole piece keeps WAL order.
     pub triggers: bool,
+    /// GIN indexes with a pending list that the role may merge, those of partitions included.
+    pub gin: Vec<u32>,
     pub copied_at: Lsn,
     pub left_at: Option<Lsn>,
 }
@@ -87,13 +89,20 @@ impl Target {
     }
 }
 
-/// The tables of these names: number of the name, OID, kind, and whether triggers or rules fire for a replica.
+/// The tables of these names: number of the name, OID, kind, row type, whether triggers or rules fire for a replica, and the GIN indexes
+/// with a pending list, if the role owns them as the merge demands.
 const TABLES: &str = "
 WITH triggers AS MATERIALIZED (SELECT DISTINCT tgrelid AS relid FROM pg_catalog.pg_trigger WHERE tgenabled IN ('A', 'R')),
-     rules AS MATERIALIZED (SELECT DISTINCT ev_class AS relid FROM pg_catalog.pg_rewrite WHERE ev_enabled IN ('A', 'R'))
+     rules AS MATERIALIZED (SELECT DISTINCT ev_class AS relid FROM pg_catalog.pg_rewrite WHERE ev_enabled IN ('A', 'R')),
+     gin AS MATERIALIZED (
+       SELECT i.oid, x.indrelid AS relid
+       FROM pg_catalog.pg_class i JOIN pg_catalog.pg_am m ON m.oid = i.relam JOIN pg_catalog.pg_index x ON x.indexrelid = i.oid
+       WHERE m.amname = 'gin' AND i.relkind = 'i' AND x.indisready AND pg_catalog.pg_has_role(i.relowner, 'USAGE') AND
+         coalesce((SELECT option_value::boolean FROM pg_catalog.pg_options_to_table(i.reloptions) WHERE option_name = 'fastupdate'), true))
 SELECT g.n, c.oid, c.relkind::text, c.reltype,
        c.oid IN (SELECT relid FROM triggers) OR c.oid IN (SELECT relid FROM rules)
-       OR c.relkind = 'p' AND EXISTS (SELECT FROM triggers t WHERE t.relid IN (SELECT relid FROM pg_catalog.pg_partition_tree(c.oid)))
+       OR c.relkind = 'p' AND EXISTS (SELECT FROM triggers t WHERE t.relid IN (SELECT relid FROM pg_catalog.pg_partition_tree(c.oid))),
+       ARRAY(SELECT oid FROM gin WHERE relid = c.oid OR c.relkind = 'p' AND relid IN (SELECT relid FROM pg_catalog.pg_partition_tree(c.oid)))
 FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) WITH ORDINALITY AS g (schema, name, n)
 JOIN pg_catalog.pg_namespace s ON s.nspname = g.schema
 JOIN pg_catalog.pg_class c ON c.relnamespace = s.oid AND c.relname = g.name AND c.relkind IN ('r', 'p', 'f')";
@@ -203,8 +212,14 @@ pub async fn resolve(client: &Client, wanted: &[Wanted], replica: bool, binary: 
         let oid: u32 = row.get(1);
         oids.push(oid);
         let kind: String = row.get(2);
-        let looks =
-            Looks { partitioned: kind == "p", row_type: row.get(3), triggers: row.get(4), replica, binary };
+        let looks = Looks {
+            partitioned: kind == "p",
+            row_type: row.get(3),
+            triggers: row.get(4),
+            gin: row.get(5),
+            replica,
+            binary,
+        };
         tables.insert(number - 1, (oid, looks));
     }
     let mut columns = HashMap::<u32, Vec<Row>>::with_capacity(oids.len());
@@ -240,6 +255,7 @@ struct Looks {
     partitioned: bool,
     row_type: u32,
     triggers: bool,
+    gin: Vec<u32>,
     replica: bool,
     binary: bool,
 }
@@ -293,6 +309,7 @@ fn matched<'a>(
         key,
         full,
         triggers: triggers || !replica,
+        gin: looks.gin.clone(),
         copied_at: wanted.copied_at,
         left_at: wanted.left_at,
     })

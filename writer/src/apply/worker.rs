@@ -18,6 +18,7 @@ use super::ahead::Ahead;
 use super::commit::CarrierPosition;
 use super::execute::Pipeline;
 use super::flusher::Flusher;
+use super::gin::Merger;
 use super::piece::Cutter;
 use super::tables::{Feed, Tables};
 use super::touched::{Recorder, Touched};
@@ -39,6 +40,8 @@ pub struct ApplyOptions {
     pub ahead: bool,
     /// Another session waits for the target's disk.
     pub flush_apart: bool,
+    /// Another session merges the pending lists of GIN indexes.
+    pub gin_apart: bool,
     /// The stream's values come in binary.
     pub binary: bool,
     /// `Some(true)`: insist on `session_replication_role = replica`; `Some(false)`: don't use it; `None`: use it where allowed.
@@ -110,6 +113,7 @@ pub struct Applier {
     pub(super) carrier: CarrierPosition,
     pub(super) unflushed: Unflushed,
     pub(super) flusher: Option<Flusher>,
+    pub(super) merger: Option<Merger>,
     pub(super) ahead: Option<Ahead>,
     /// Counts of the open target transaction.
     pub(super) open: Option<Counters>,
@@ -196,6 +200,7 @@ impl Applier {
             unflushed: Unflushed::new(progress.end_lsn),
             flusher: (options.flush_apart && !options.synchronous_commit)
                 .then(|| Flusher::spawn(params, format!("{run} (flush)"), progress.end_lsn)),
+            merger: options.gin_apart.then(|| Merger::spawn(params, format!("{run} (merge)"))),
             ahead: None,
             open: None,
             hold: None,
