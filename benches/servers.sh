@@ -14,7 +14,8 @@ minus() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%.3f", a - b }'; }
 times() { awk -v a="$1" -v b="$2" 'BEGIN { printf "%d", a * b < 1 ? 1 : a * b }'; }
 wants() { [ -z "$only" ] || [[ $only == *,$1,* ]]; }
 
-# Both sides alike: durable, memory for a machine of a few GB, no checkpoint or vacuum in the middle of a timed run.
+# Both sides alike: durable, memory for a machine of a few GB, no checkpoint or vacuum in the middle of a timed run. Up to 15 the launcher
+# starts no apply worker within wal_retrieve_retry_interval of another one, 5 s as it comes: native would wait that long in some rounds.
 server_settings() {
     cat <<CONF
 listen_addresses = '127.0.0.1'
@@ -36,6 +37,7 @@ max_connections = 100
 max_locks_per_transaction = 1024
 max_logical_replication_workers = 8
 max_sync_workers_per_subscription = $jobs
+wal_retrieve_retry_interval = 100ms
 CONF
 }
 

@@ -72,3 +72,41 @@ async fn many_tables_and_many_rows_take_few_statements() {
     feed.expect_exact().await;
     feed.end().await;
 }
+
+#[tokio::test]
+async fn pending_lists_of_gin_indexes_are_merged_by_another_session() {
+    // Nobody merges them for their length.
+    let with = "WITH (gin_pending_list_limit = 1000000)";
+    let schema = format!(
+        "CREATE TABLE plain (id int PRIMARY KEY, d jsonb);
+         CREATE INDEX plain_d ON plain USING gin (d) {with};
+         CREATE TABLE parts (id int PRIMARY KEY, d jsonb) PARTITION BY RANGE (id);
+         CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (2000);
+         CREATE TABLE parts_2 PARTITION OF parts FOR VALUES FROM (2000) TO (10000);
+         CREATE INDEX parts_1_d ON parts_1 USING gin (d) {with};
+         CREATE INDEX parts_2_d ON parts_2 USING gin (d) {with}"
+    );
+    let mut feed = Feed::of(&schema).ways(&[Way::Default, Way::Rows]).start().await;
+    feed.target("CREATE EXTENSION pgstattuple SCHEMA pg_catalog").await;
+    for table in ["plain", "parts"] {
+        feed.source(&format!(
+            "INSERT INTO {table} SELECT i, jsonb_build_object('n', i, 'h', md5(i::text)) FROM generate_series(1, 5000) i"
+        ))
+        .await;
+    }
+    feed.source("UPDATE plain SET d = d || '{\"more\": 1}'").await;
+    feed.applied().await;
+    let left = "SELECT bool_or(pending_pages > 0), bool_and(pending_pages > 0) FROM
+        (SELECT (pg_catalog.pgstatginindex(x)).pending_pages FROM unnest('{plain_d, parts_1_d, parts_2_d}'::regclass[]) x) i";
+    for lane in &feed.lanes {
+        if lane.way == Way::Default {
+            let none = format!("SELECT NOT any_left FROM ({left}) s (any_left, all_left)");
+            feed.target.wait_until(&lane.database, &none, SOON).await;
+        } else {
+            let all = feed.target.text(&lane.database, left).await;
+            assert_eq!(all, [[Some("t".to_owned()), Some("t".to_owned())]], "without the other session");
+        }
+    }
+    feed.expect_exact().await;
+    feed.end().await;
+}

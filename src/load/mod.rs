@@ -1,4 +1,4 @@
-//! Joins the reader's COPY out with the writer's COPY in: tables × ctid ranges, many connections, the biggest table first.
+//! Joins the reader's COPY out with the writer's COPY in: tables × ctid ranges, many connections, the table that takes longest first.
 //!
 //! ```text
 //! Keeper ─ ticket ─► worker 1: CopyOut ── CopyData as received ──► CopyIn     ┐

@@ -14,6 +14,8 @@ pub struct Sizes {
     pub bytes: u64,
     /// A plain table with the heap access method.
     pub heap: bool,
+    /// What its indexes take to build, as if they were bytes of the table.
+    pub index_effort: u64,
 }
 
 /// Pages `from..to` of a table; `to` absent: to the end.
@@ -57,17 +59,20 @@ impl Default for ChunkSizes {
     }
 }
 
-/// The pieces of every table, the biggest table first, each table's pieces in order.
+/// The pieces of every table, each table's pieces in order. The table that takes longest, indexes included, comes first: they are built while
+/// other tables are read, and a table whose rows come last makes everybody wait for its slowest index.
 #[must_use]
 pub fn plan(tables: &[Sizes], jobs: usize, source_major: u32, bounds: ChunkSizes) -> Vec<Chunk> {
     let total: u64 = tables.iter().map(|table| table.bytes).sum();
     let jobs = u64::try_from(jobs.max(1)).unwrap_or(1);
     let chunk_bytes = (total / (4 * jobs)).max(bounds.smallest).min(bounds.largest).max(1);
     let mut order: Vec<usize> = (0..tables.len()).collect();
-    order.sort_by_key(|&table| std::cmp::Reverse(tables[table].bytes));
+    order.sort_by_key(|&table| {
+        std::cmp::Reverse(tables[table].bytes.saturating_add(tables[table].index_effort))
+    });
     let mut chunks = Vec::with_capacity(tables.len());
     for table in order {
-        let Sizes { pages, bytes, heap } = tables[table];
+        let Sizes { pages, bytes, heap, .. } = tables[table];
         let pieces = if heap && source_major >= 14 && jobs > 1 {
             // A rest smaller than half a chunk is not worth a piece of its own.
             ((bytes + chunk_bytes / 2) / chunk_bytes).clamp(1, pages.max(1))
@@ -99,7 +104,7 @@ mod tests {
     }
 
     fn heap(bytes: u64) -> Sizes {
-        Sizes { pages: bytes / 8192, bytes, heap: true }
+        Sizes { pages: bytes / 8192, bytes, heap: true, index_effort: 0 }
     }
 
     #[test]
@@ -107,6 +112,13 @@ mod tests {
         let chunks = plan(&[heap(1000), heap(60 << 20), heap(8192)], 8, 18);
         assert_eq!(chunks.iter().map(|c| c.table).collect::<Vec<_>>(), [1, 2, 0]);
         assert!(chunks.iter().all(|c| c.range.is_none()));
+    }
+
+    #[test]
+    fn the_table_with_slow_indexes_comes_before_a_bigger_one() {
+        let slow = Sizes { index_effort: 30 << 20, ..heap(40 << 20) };
+        let chunks = plan(&[heap(60 << 20), slow], 2, 18);
+        assert_eq!(chunks.iter().map(|c| c.table).collect::<Vec<_>>(), [1, 0]);
     }
 
     #[test]
@@ -130,7 +142,7 @@ mod tests {
     #[test]
     fn wide_rows_out_of_line_count() {
         // One page of pointers to 3 GB of TOAST can't be cut further than its pages.
-        let toast = Sizes { pages: 2, bytes: 3 * GB, heap: true };
+        let toast = Sizes { pages: 2, bytes: 3 * GB, heap: true, index_effort: 0 };
         assert_eq!(plan(&[toast], 8, 18).len(), 2);
     }
 
@@ -141,7 +153,7 @@ mod tests {
         ) {
             let tables: Vec<Sizes> = tables
                 .into_iter()
-                .map(|(main, toast, heap)| Sizes { pages: main / 8192, bytes: main + toast, heap })
+                .map(|(main, toast, heap)| Sizes { pages: main / 8192, bytes: main + toast, heap, index_effort: toast })
                 .collect();
             let chunks = plan(&tables, jobs, 18);
             for (index, sizes) in tables.iter().enumerate() {

@@ -186,10 +186,8 @@ impl Applier {
             set_threshold: self.options.set_threshold,
         };
         let mut found = Found { counts: Counters::default(), missing: Missing::default(), schema: None };
+        self.merge_lists(plan);
         for step in &plan.steps {
-            if let Some(merger) = &self.merger {
-                merger.expect(step);
-            }
             let Step::Row { target, change, index, careful: true } = step else {
                 if let Err(error) = self.pipeline.send(step, options).await {
                     return self.not_sent(error).await;
@@ -233,9 +231,16 @@ impl Applier {
             Ok(mut rows) => {
                 found.missing.merge(&self.pipeline.take_missing());
                 found.schema = if looks { rows.pop() } else { None };
+                self.merge_lists(plan);
                 Ok(Ok(found))
             }
             Err(refusal) => Ok(Err((refusal, 0))),
+        }
+    }
+
+    fn merge_lists(&self, plan: &Plan) {
+        if let Some(merger) = &self.merger {
+            merger.merge(plan);
         }
     }
 

@@ -12,7 +12,7 @@ use pg::{Params, Purpose, Result, Session};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::plan::Step;
+use super::plan::{Plan, Step};
 
 /// How many pages were merged. An index that was dropped meanwhile is left out.
 const MERGE: &str = "
@@ -44,14 +44,17 @@ impl Merger {
         Merger { growing, _task: task }
     }
 
-    /// The step is about to be applied: what it puts into pending lists is merged from now on until they are empty.
-    pub fn expect(&self, step: &Step) {
-        let (target, rows) = match step {
-            Step::Insert { target, rows } | Step::Update { target, rows, .. } => (target, rows.len()),
-            _ => return,
-        };
-        if rows >= ROWS && !target.gin.is_empty() {
-            let _ = self.growing.try_send(target.gin.clone());
+    /// What the plan's large steps put into pending lists is merged from now on until they are empty. Said before the plan is carried
+    /// out, so that lists don't grow long, and after it, for what came when they were empty.
+    pub fn merge(&self, plan: &Plan) {
+        for step in &plan.steps {
+            let (target, rows) = match step {
+                Step::Insert { target, rows } | Step::Update { target, rows, .. } => (target, rows.len()),
+                _ => continue,
+            };
+            if rows >= ROWS && !target.gin.is_empty() {
+                let _ = self.growing.try_send(target.gin.clone());
+            }
         }
     }
 }

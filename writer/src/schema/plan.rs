@@ -29,6 +29,8 @@ pub(super) struct Planned {
     pub table: Option<QualifiedName>,
     pub name: String,
     pub sql: String,
+    /// An index that takes long to build.
+    slow: bool,
 }
 
 /// What the plan depends on.
@@ -77,6 +79,7 @@ pub(super) fn plan(
             if orphan {
                 continue;
             }
+            let slow = is_slow(&statement);
             let first = planned.get(first_of_entry);
             let (follows, of) = (first.map(|item| item.phase), first.and_then(|item| item.table.clone()));
             for (phase, table, sql) in place(sql, statement, follows, last, &made, target) {
@@ -87,6 +90,7 @@ pub(super) fn plan(
                     table: table.or_else(|| of.clone()),
                     name: entry.name.clone(),
                     sql: format!("{}{sql};\n", entry.storage),
+                    slow: slow && phase == Phase::Index,
                 });
             }
         }
@@ -102,9 +106,16 @@ pub(super) fn plan(
         table: Some(table.clone()),
         name: format!("{} {column}", table.name),
         sql: format!("ALTER TABLE {table} ALTER COLUMN {} SET GENERATED ALWAYS;\n", quote_ident(column)),
+        slow: false,
     });
     planned.extend(identity);
+    // What takes longest is begun first. Everything else keeps its order.
+    planned.sort_by_key(|item| !item.slow);
     planned
+}
+
+fn is_slow(statement: &Statement) -> bool {
+    matches!(statement, Statement::CreateIndex { method, .. } if !["btree", "hash", "brin"].contains(&method.as_str()))
 }
 
 /// Why a statement can't have a place on this target.
@@ -139,8 +150,8 @@ fn place(
 ) -> Vec<Placed> {
     let one = |phase, table| vec![(phase, table, sql.to_owned())];
     match statement {
-        Statement::CreateIndex { table } if made.contains(&table) => one(Phase::Misc, Some(table)),
-        Statement::CreateIndex { table } => one(Phase::Index, Some(table)),
+        Statement::CreateIndex { table, .. } if made.contains(&table) => one(Phase::Misc, Some(table)),
+        Statement::CreateIndex { table, .. } => one(Phase::Index, Some(table)),
         Statement::AttachIndex => one(Phase::Attach, None),
         Statement::AddConstraint { table, only, name, constraint } => match constraint {
             Constraint::Key { primary, index, timing } if !target.partitioned.contains(&table) => {

@@ -32,6 +32,8 @@ pub(super) enum Statement {
     },
     CreateIndex {
         table: QualifiedName,
+        /// The access method; pg_dump always names it.
+        method: String,
     },
     AttachIndex,
     AddConstraint {
@@ -130,7 +132,9 @@ fn create(at: &mut Cursor<'_>) -> Option<Statement> {
         at.name()?;
         at.expect("ON")?;
         at.eat("ONLY");
-        return Some(Statement::CreateIndex { table: at.qualified()? });
+        let table = at.qualified()?;
+        let method = if at.eat("USING") { at.name()? } else { "btree".to_owned() };
+        return Some(Statement::CreateIndex { table, method });
     }
     if at.eat("VIEW") || at.eat_all(&["RECURSIVE", "VIEW"]) {
         return Some(Statement::CreateView { name: at.qualified()?, materialized: false });
@@ -347,11 +351,11 @@ mod tests {
 
     #[test]
     fn tables_are_found_behind_odd_names() {
-        for sql in [
-            "CREATE UNIQUE INDEX \"x ON y\" ON ONLY s.\"t \"\"x\"\"\" USING btree (a) WHERE (b)",
-            "CREATE INDEX \"new\nline\" ON s.\"t \"\"x\"\"\" USING gin (a)",
+        for (sql, method) in [
+            ("CREATE UNIQUE INDEX \"x ON y\" ON ONLY s.\"t \"\"x\"\"\" USING btree (a) WHERE (b)", "btree"),
+            ("CREATE INDEX \"new\nline\" ON s.\"t \"\"x\"\"\" USING gin (a)", "gin"),
         ] {
-            assert_eq!(read(sql), Statement::CreateIndex { table: table() });
+            assert_eq!(read(sql), Statement::CreateIndex { table: table(), method: method.to_owned() });
         }
         for sql in [
             "CREATE CONSTRAINT TRIGGER \"ON\" AFTER INSERT ON s.\"t \"\"x\"\"\" FOR EACH ROW EXECUTE FUNCTION f()",
