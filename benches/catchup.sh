@@ -101,12 +101,14 @@ catchup_drain() { # name, metric, end
     [ "$2" = untimed ] || note "$1" drain "$2" "$(minus "$(now)" "$began")"
 }
 
-# The time at which the marker was seen on the target, to 5 ms (native's commit timestamps are the source's); fails after ten minutes.
+# The time at which the marker was seen on the target, to 5 ms (native's commit timestamps are the source's); fails after ten minutes. Each
+# look is a transaction of its own: one snapshot all the time would keep the target from pruning rows that are updated again and again.
 marker_seen() { # database, round
-    sql target "$1" "
-        SET statement_timeout = '10min';
-        DO \$\$ BEGIN WHILE NOT EXISTS (SELECT FROM marker WHERE id = $2) LOOP PERFORM pg_sleep(0.005); END LOOP; END \$\$;
-        SELECT extract(epoch FROM clock_timestamp())" || die "$1: the backlog is not applied after ten minutes"
+    psql -XAtq -v ON_ERROR_STOP=1 "$(uri target "$1")" <<SQL || die "$1: the backlog is not applied after ten minutes"
+SET statement_timeout = '10min';
+DO \$\$ BEGIN WHILE NOT EXISTS (SELECT FROM marker WHERE id = $2) LOOP COMMIT; PERFORM pg_sleep(0.005); END LOOP; END \$\$;
+SELECT extract(epoch FROM clock_timestamp());
+SQL
 }
 
 catchup_native() { # name, round, metric
