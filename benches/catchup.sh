@@ -119,6 +119,7 @@ catchup_native() { # name, round, metric
     sender=$(sql source "$1" "SELECT pid FROM pg_stat_replication WHERE application_name = 'native'")
     worker=$(sql target "$1_native" "SELECT pid FROM pg_stat_subscription WHERE subname = 'native' AND relid IS NULL LIMIT 1")
     catchup_note "$1" native "$3" "$(minus "$done_at" "$began")" "$sender" "$worker"
+    slot_moves "$1" native
     sql target "$1_native" 'ALTER SUBSCRIPTION native DISABLE'
     until [ -z "$(sql source "$1" "SELECT 1 FROM pg_replication_slots WHERE slot_name = 'native' AND active")" ]; do sleep 0.05; done
 }
@@ -133,7 +134,20 @@ catchup_walferry() { # name, round, metric
     catchup_note "$1" walferry "$3" "$(minus "$done_at" "$began")" "$sender" "$worker"
     [ "$3" != seconds ] || note "$1" walferry own_cpu "$(cpu_of "$walferry_pid")"
     [ "$3" != seconds ] || note "$1" walferry peak_mb "$(peak_of "$walferry_pid")"
+    slot_moves "$1" walferry
     walferry_stop
+}
+
+# Where decoding begins next time is not where the reader stands, but the last record of running transactions before it, as far as it has been
+# told. Waits until that is behind all that was applied: otherwise one of the contenders decodes the backlog before as well, the other one not.
+slot_moves() { # name, slot
+    local end deadline=$((SECONDS + 60))
+    end=$(sql source "$1" 'SELECT pg_current_wal_lsn()')
+    until [ "$(sql source "$1" "SELECT restart_lsn >= '$end' FROM pg_replication_slots WHERE slot_name = '$2'")" = t ]; do
+        [ $SECONDS -lt $deadline ] || die "$1: slot $2 does not move"
+        sql source "$1" CHECKPOINT
+        sleep 0.1
+    done
 }
 
 catchup_note() { # name, who, metric, seconds, walsender, apply backend
