@@ -82,9 +82,9 @@ def table(figures):
         "| CPU of the source's sessions | walferry | native |",
         "|---|---|---|",
     ]
-    for what, _, _, name in ROWS:
+    for what, metric, _, name in ROWS:
         ours, theirs = (figures.get((what, who, "source_cpu")) for who in ("walferry", "native"))
-        if ours and theirs and f"| {name} |" not in "".join(source):
+        if ours and theirs and metric == "seconds":
             source.append(f"| {name} | {shown(ours, 's')} | {shown(theirs, 's')} |")
     held = [
         "| what the source is kept from cleaning up, at most | walferry | native | pg_dump | pgcopydb |",

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::{DB, Scene};
+use super::{DB, Scene, nothing_twice};
 use crate::support::oracle::{self, Events};
 use crate::support::walferry::Running;
-use crate::support::{Load, Postgres};
+use crate::support::{Load, Postgres, Proxy, Walferry};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -140,6 +140,35 @@ async fn row_20_a_copy_worker_ends_and_only_its_piece_is_done_again() {
         (6000..8000).contains(&written),
         "{written} rows written for 6000: more than a piece was done again"
     );
+}
+
+/// The target has the rows and nobody hears of it: they don't come a second time into a table that is not emptied, as it is not ours.
+#[tokio::test]
+async fn row_5_the_reply_to_the_commit_of_a_table_s_rows_is_lost() {
+    let scene = Scene::small().await;
+    let table = "CREATE TABLE plain (v text); ALTER TABLE plain REPLICA IDENTITY FULL";
+    scene
+        .source
+        .sql(DB, &format!("DROP TABLE t; {table}; INSERT INTO plain VALUES ('a'), ('b'), ('c')"))
+        .await;
+    scene.target.sql(DB, table).await;
+    let events = Events::record(&scene.source, DB).await;
+    let proxy = Proxy::to(&scene.target).await;
+    let run = Walferry::new(&scene.source.uri(DB), &proxy.uri(DB)).command("migrate");
+    let run =
+        run.args(&["--existing-schema", "--jobs", "1"]).failpoint("copy-before-commit", "1*sleep(2000)");
+    let mut running = run.spawn();
+    let about_to = "SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'walferry (copy)'
+                    AND state = 'idle in transaction' AND query LIKE 'UPDATE walferry.tables%'";
+    scene.target.wait_until(DB, about_to, SOON).await;
+    proxy.lose_reply(b"COMMIT");
+    proxy.wait_until("a reply to be lost", SOON, |proxy| proxy.lost_replies() == 1).await;
+    running.wait_for_step("live").await;
+    scene.source.sql(DB, "UPDATE plain SET v = 'z' WHERE v = 'b'; INSERT INTO plain VALUES ('d')").await;
+    let status = running.wait_applied(oracle::marker(&scene.source, DB).await).await;
+    oracle::expect_same(&scene.source.uri(DB), &scene.target.uri(DB)).await;
+    events.expect_applied(&status).await;
+    nothing_twice(&status);
 }
 
 fn scene_rows(status: &crate::support::walferry::Status) -> u64 {
