@@ -139,6 +139,7 @@ async fn nobody_commits_anything_while_tables_are_handed_over() {
     feed.lanes[0].kill_writer().await;
     feed.lanes[0].running =
         Some(feed.lanes[0].command.clone().failpoint("shard-gathered", "sleep(3000)").spawn());
+    feed.lanes[0].running.as_mut().unwrap().wait_for_stderr("shares ").await;
     let mut one = helper(&feed, &["--table", "t0", "--table", "t1"]);
     write(&feed, 0).await;
     feeds(&mut one).await;
