@@ -19,6 +19,7 @@
 //! `assign` begins to read, `lane` takes events into hand, `truncate` puts the parts of a TRUNCATE together again.
 
 pub(crate) mod assign;
+mod idle;
 mod lane;
 mod needs;
 mod transaction;
@@ -45,6 +46,7 @@ use crate::position::{Position, Positions, Step};
 use crate::source::KafkaSource;
 use crate::topics::Admin;
 use assign::{again, assign};
+use idle::Idle;
 use lane::Lane;
 
 /// The consumer's own events are served at least this often.
@@ -83,8 +85,7 @@ pub struct Merge {
     epoch: u64,
     /// End of what was handed on.
     last: Lsn,
-    /// An idle position, once what is before it (the first) was handed on.
-    idle: Option<(Lsn, Lsn)>,
+    idle: Idle,
     positions: Arc<Mutex<Positions>>,
     out: DirectSink,
     chunk: Chunk,
@@ -135,7 +136,7 @@ impl Merge {
             by_topic: HashMap::new(),
             epoch: 0,
             last: of.progress,
-            idle: None,
+            idle: Idle::default(),
             positions,
             out,
             chunk: Chunk::default(),
@@ -247,14 +248,12 @@ impl Merge {
                     again(&self.consumer, &self.arrived, &mut self.heartbeats, low)?;
                     return Ok(());
                 }
-                Polled::Record { decoded: Decoded::Heartbeat { lsn: Some(lsn), of }, after, .. } => {
+                Polled::Record {
+                    decoded: Decoded::Heartbeat { lsn: Some(lsn), of }, after, offset, ..
+                } => {
                     self.ours(&of)?;
                     let Some(after) = after.and_then(|text| text.parse::<Lsn>().ok()) else { continue };
-                    self.idle = Some(match self.idle {
-                        // Nothing between the one that still waits and this one either.
-                        Some((earlier, there)) if after <= there => (earlier, there.max(lsn)),
-                        _ => (after, lsn),
-                    });
+                    self.idle.heard(after, lsn, offset);
                 }
                 Polled::Record { .. } => {}
             }
@@ -262,22 +261,19 @@ impl Merge {
     }
 
     fn offer_idle(&mut self) {
-        let Some((after, lsn)) = self.idle else { return };
-        if after > self.last {
-            return;
-        }
-        self.idle = None;
-        if lsn > self.last {
-            self.last = lsn;
-            self.read(lsn, Vec::new());
-            self.chunk.push(Event::Idle { lsn });
-        }
+        let Some(lsn) = self.idle.due(self.last) else { return };
+        self.last = lsn;
+        self.read(lsn, Vec::new());
+        self.chunk.push(Event::Idle { lsn });
     }
 
     /// Everything up to `end_lsn` is in the queue: the offsets behind it.
     fn read(&self, end_lsn: Lsn, mut steps: Vec<Step>) {
-        for partition in [&self.transactions, &self.heartbeats] {
-            steps.push((partition.topic.clone(), partition.id, partition.next));
+        let heartbeats = self.idle.unread(self.heartbeats.next);
+        for (partition, next) in
+            [(&self.transactions, self.transactions.next), (&self.heartbeats, heartbeats)]
+        {
+            steps.push((partition.topic.clone(), partition.id, next));
         }
         self.positions.lock().unwrap_or_else(PoisonError::into_inner).read(end_lsn, steps);
     }
