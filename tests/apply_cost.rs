@@ -75,14 +75,15 @@ async fn many_tables_and_many_rows_take_few_statements() {
 
 #[tokio::test]
 async fn pending_lists_of_gin_indexes_are_merged_by_another_session() {
-    // Nobody merges them for their length.
+    // Nobody merges them for their length, and no vacuum comes by.
     let with = "WITH (gin_pending_list_limit = 1000000)";
+    let unvacuumed = "WITH (autovacuum_enabled = off)";
     let schema = format!(
-        "CREATE TABLE plain (id int PRIMARY KEY, d jsonb);
+        "CREATE TABLE plain (id int PRIMARY KEY, d jsonb) {unvacuumed};
          CREATE INDEX plain_d ON plain USING gin (d) {with};
          CREATE TABLE parts (id int PRIMARY KEY, d jsonb) PARTITION BY RANGE (id);
-         CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (2000);
-         CREATE TABLE parts_2 PARTITION OF parts FOR VALUES FROM (2000) TO (10000);
+         CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (2000) {unvacuumed};
+         CREATE TABLE parts_2 PARTITION OF parts FOR VALUES FROM (2000) TO (10000) {unvacuumed};
          CREATE INDEX parts_1_d ON parts_1 USING gin (d) {with};
          CREATE INDEX parts_2_d ON parts_2 USING gin (d) {with}"
     );

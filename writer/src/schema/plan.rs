@@ -263,6 +263,13 @@ mod tests {
     }
 
     #[test]
+    fn slow_indexes_are_begun_first_and_the_rest_keeps_its_order() {
+        let sql = "CREATE INDEX a ON s.p USING btree (a)\n--\nCREATE INDEX b ON s.p USING gin (b)\n--\nCREATE INDEX c ON s.p USING hash (c)\n--\nCREATE INDEX d ON s.p USING gist (d)";
+        let names: Vec<char> = planned(sql).iter().filter_map(|(_, sql)| sql.chars().nth(13)).collect();
+        assert_eq!(names, ['b', 'd', 'a', 'c']);
+    }
+
+    #[test]
     fn foreign_keys_are_validated_later() {
         assert_eq!(
             planned("ALTER TABLE ONLY s.t ADD CONSTRAINT \"f k\" FOREIGN KEY (x) REFERENCES s.p(id) DEFERRABLE;\n--\nCOMMENT ON CONSTRAINT \"f k\" ON s.t IS 'x';"),
