@@ -13,7 +13,7 @@ use writer::control::{Run, RunTable, TableState, holder};
 use writer::verify::{Options, Outcome, Report, Side, VerifyTable, compare};
 
 use crate::run::hold::{self, Sides};
-use crate::run::{Context, forward, publication, recorded_spec, selection};
+use crate::run::{Context, forward, publication, selection};
 
 /// A full comparison at one point of the stream, which goes on meanwhile. A difference is an error.
 pub async fn beside_the_stream(context: &Context, client: &Client) -> Result<()> {
@@ -116,10 +116,10 @@ async fn tables(client: &Client, run: &str) -> Result<Vec<VerifyTable>> {
         if table.state == TableState::Left {
             continue;
         }
-        let spec = recorded_spec(&table)?;
+        let spec = table.spec()?;
         // What is copied once and not streamed may differ at once.
         if spec.streamed {
-            tables.push(VerifyTable::whole(spec));
+            tables.push(VerifyTable::whole(spec.clone()));
         }
     }
     Ok(tables)

@@ -138,6 +138,30 @@ async fn a_run_is_watched_stopped_resumed_and_cleaned() {
     walferry.command("clean").run().await.expect_code(0);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn only_the_first_start_gathers_statistics_of_a_table() {
+    let (source, target) = pair().await;
+    source.sql("app", "CREATE TABLE u (id int PRIMARY KEY); INSERT INTO u VALUES (1)").await;
+    let walferry = walferry(&source, &target);
+    // One after the other, by name.
+    let start = || walferry.command("replicate").args(&["--set", "index.jobs=1"]).spawn();
+    let both = "SELECT count(*) = 2 FROM pg_stat_user_tables WHERE schemaname = 'public' AND last_analyze IS NOT NULL";
+    let patience = Duration::from_secs(20);
+    let run = start();
+    target.wait_until("app", both, patience).await;
+    run.sigterm();
+    run.wait_exit_within(Duration::from_secs(10)).await.expect_code(143);
+    target.sql("app", "SELECT pg_stat_reset_single_table_counters('u'::regclass)").await;
+    let run = start();
+    target.wait_until("app", both, patience).await;
+    let counts =
+        "SELECT string_agg(relname || ' ' || analyze_count, ', ' ORDER BY relname) FROM pg_stat_user_tables
+                  WHERE schemaname = 'public'";
+    assert_eq!(target.value::<String>("app", counts).await, "t 1, u 1");
+    run.sigterm();
+    run.wait_exit_within(Duration::from_secs(10)).await.expect_code(143);
+}
+
 #[tokio::test]
 async fn clean_needs_only_the_target_and_works_when_half_of_it_is_gone() {
     let (source, target) = pair().await;

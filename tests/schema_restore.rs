@@ -318,7 +318,7 @@ async fn materialized_views_are_refreshed_in_order_and_statistics_gathered() {
 
     let second = Session::connect(&params, Purpose::TargetAdmin, RUN).await.unwrap();
     let tables = ["t", "leaf", "gone"].map(|name| QualifiedName::new("public", name));
-    schema::analyze_in_parallel(&[session, second], &tables).await.unwrap();
+    schema::analyze_in_parallel(&[session, second], &tables, schema::Which::All).await.unwrap();
     let known = "SELECT string_agg(DISTINCT starelid::regclass::text, ' ') FROM pg_statistic
                  WHERE starelid IN ('t'::regclass, 'root'::regclass, 'leaf'::regclass)";
     assert_eq!(target.value::<String>("app", known).await, "leaf root t");

@@ -112,7 +112,7 @@ impl Fed {
             rows: 0,
             bytes: 0,
             created: false,
-            spec: serde_json::json!({}),
+            spec: None,
         };
         self.tables.iter().map(record).collect()
     }

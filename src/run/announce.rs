@@ -14,7 +14,7 @@ use writer::control::{Progress, Run, RunTable};
 use super::context::Context;
 use super::lag::Found;
 use super::owner::Owner;
-use super::{attach, monitor, topics};
+use super::{monitor, topics};
 
 const AGAIN: Duration = Duration::from_secs(2);
 
@@ -89,7 +89,7 @@ impl Announce {
         let mut specs = Vec::new();
         for table in RunTable::all(owner.session(), &run.name).await? {
             if table.left_at.is_none() {
-                specs.push(attach::spec(&table)?);
+                specs.push(table.spec()?.clone());
             }
         }
         let progress = Progress::read(owner.session(), &run.name).await?;

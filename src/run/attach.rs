@@ -1,9 +1,9 @@
 //! A snapshot of the source to copy from: the slot's own at the first start, a temporary slot's later on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
 
-use pg::{Error, Lsn, Result};
+use pg::{Error, Lsn, QualifiedName, Result};
 use pipeline::TableSpec;
 use reader::slot::{self, Blocker, CreateOptions, ExportedSlot};
 use reader::snapshot::{Keeper, KeeperOptions, LOST, REWRITTEN};
@@ -124,13 +124,15 @@ pub fn rewritten_again() -> Error {
 async fn still_missing(context: &Context, owner: &Owner, run: &Run) -> Result<Vec<TableSpec>> {
     let source = context.source_session().await?;
     let published = publication::look(context, &source, &run.publications, run.publication_own).await?;
+    let specs: HashMap<&QualifiedName, &TableSpec> =
+        published.tables.iter().map(|spec| (&spec.name, spec)).collect();
     let mut missing = Vec::new();
     for table in RunTable::all(owner.session(), &run.name).await? {
         if !table.state.to_copy() {
             continue;
         }
-        let recorded = spec(&table)?;
-        let Some(now) = published.tables.iter().find(|spec| spec.name == table.name) else {
+        let recorded = table.spec()?.clone();
+        let Some(&now) = specs.get(&table.name) else {
             let there = source
                 .query_one("SELECT pg_catalog.to_regclass($1) IS NOT NULL", &[&table.name.to_string()])
                 .await?
@@ -144,24 +146,11 @@ async fn still_missing(context: &Context, owner: &Owner, run: &Run) -> Result<Ve
             continue;
         };
         if !same_tables(std::slice::from_ref(now), std::slice::from_ref(&recorded)) {
-            let spec = serde_json::to_value(now).map_err(|error| {
-                Error::failed("RECORD", format!("table {} can't be recorded: {error}", table.name))
-            })?;
-            RunTable { spec, ..table }.store(owner.session(), &run.name).await?;
+            RunTable { spec: Some(now.clone()), ..table }.store(owner.session(), &run.name).await?;
         }
         missing.push(now.clone());
     }
     Ok(missing)
-}
-
-/// The table as it was recorded.
-pub fn spec(table: &RunTable) -> Result<TableSpec> {
-    serde_json::from_value(table.spec.clone()).map_err(|error| {
-        Error::refuse(
-            "RUN_UNREADABLE",
-            format!("table {} can't be read from the record: {error}", table.name),
-        )
-    })
 }
 
 pub const SLOT_WAITS: &str = "the slot waits for transactions that are open on the source";

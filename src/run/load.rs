@@ -8,7 +8,7 @@ use reader::snapshot::ChunkSizes;
 use tokio::sync::mpsc;
 use writer::control::{Mode, Run, RunTable, Step, TableState};
 use writer::load::Ledger;
-use writer::schema::{Phase, missing};
+use writer::schema::{Phase, Which, analyze_in_parallel, missing};
 
 use super::attach::{self, Snapshot};
 use super::context::Context;
@@ -35,12 +35,7 @@ pub async fn copy(
 pub async fn joined(context: &Context, owner: &mut Owner, run: &Run) -> Result<()> {
     let mut snapshot = None;
     pending(context, owner, run, &mut snapshot).await?;
-    for table in RunTable::all(owner.session(), &run.name).await? {
-        if table.state == TableState::Copied {
-            RunTable::set_state(owner.session(), &run.name, &table.name, TableState::Ready).await?;
-        }
-    }
-    Ok(())
+    RunTable::set_ready(owner.session(), &run.name).await
 }
 
 /// Copies what is not copied yet; the indexes of a table are begun as soon as it is loaded. The snapshot is released with the last row.
@@ -62,7 +57,7 @@ async fn pending(
         .filter(is_pending)
         .map(|table| {
             let again = table.state == TableState::Again;
-            Ok(Table { spec: attach::spec(&table)?, created: table.created, again })
+            Ok(Table { spec: table.spec()?.clone(), created: table.created, again })
         })
         .collect::<Result<Vec<_>>>()?;
     let names: Vec<QualifiedName> = tables.iter().map(|table| table.spec.name.clone()).collect();
@@ -109,11 +104,7 @@ pub async fn indexes(context: &Context, owner: &mut Owner) -> Result<()> {
         let jobs = if phase == Phase::Index { context.settings.index.jobs.get() } else { 1 };
         index::build(context, items, jobs).await?;
     }
-    for table in RunTable::all(owner.session(), name).await? {
-        if table.state == TableState::Copied {
-            RunTable::set_state(owner.session(), name, &table.name, TableState::Ready).await?;
-        }
-    }
+    RunTable::set_ready(owner.session(), name).await?;
     Run::set_step(owner.session(), name, Step::Catchup).await
 }
 
@@ -132,7 +123,9 @@ pub async fn constraints(context: &Context, owner: &Owner) -> Result<()> {
     for _ in 0..jobs.min(tables.len()) {
         sessions.push(context.target_admin_session().await?);
     }
-    writer::schema::analyze_in_parallel(&sessions, &tables).await?;
+    // A stream comes by here at each of its starts.
+    let which = if context.mode == Mode::Copy { Which::All } else { Which::NotDone };
+    analyze_in_parallel(&sessions, &tables, which).await?;
     if context.mode == Mode::Replicate {
         replica_triggers(context, owner).await?;
     }

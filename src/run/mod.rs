@@ -34,7 +34,6 @@ mod slot;
 pub mod topics;
 mod watch;
 
-pub use attach::spec as recorded_spec;
 pub use context::{Context, Half};
 pub use live::apply_options;
 pub use monitor::live as live_of;

@@ -161,9 +161,7 @@ async fn steps(context: &Context, owner: &mut Owner, run: &Run, tables: Vec<Tabl
             rows: 0,
             bytes: i64::try_from(spec.bytes).unwrap_or(i64::MAX),
             created: !existing,
-            spec: serde_json::to_value(spec).map_err(|error| {
-                Error::failed("RECORD", format!("table {} can't be recorded: {error}", spec.name))
-            })?,
+            spec: Some(spec.clone()),
         };
         table.store(owner.session(), &run.name).await?;
     }

@@ -1,6 +1,6 @@
 //! The publication that a run makes for itself, and tables without a replica identity.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use pg::{Error, Result, Session, quote_ident};
 use pipeline::TableSpec;
@@ -49,8 +49,9 @@ pub async fn look(context: &Context, source: &Session, names: &[String], own: bo
     let mut tables = published(source, &state.tables).await?;
     if own {
         let selected = selected(source, &selection(&context.settings)).await?;
+        let chosen: HashSet<u32> = selected.iter().map(|table| table.oid).collect();
         // A root that is published stands for partitions outside of the selection too.
-        tables.retain(|table| selected.iter().any(|chosen| chosen.oid == table.oid));
+        tables.retain(|table| chosen.contains(&table.oid));
         tables.extend(selected.into_iter().filter(|table| !table.streamed));
     }
     Ok(Published { state, tables })

@@ -3,7 +3,10 @@
 //! Tables that joined are copied and changed from their own copied-at LSN on. A table leaves in WAL order: what was committed before the
 //! look is still applied.
 
+use std::collections::HashMap;
+
 use pg::{Error, Lsn, QualifiedName, Result, Session};
+use pipeline::TableSpec;
 use reader::catalog::PublicationState;
 use serde_json::json;
 use writer::control::{Request, RequestKind, RequestState, Run, RunTable, TableState};
@@ -17,6 +20,8 @@ use super::publication;
 pub struct Look {
     /// The publications to stream.
     pub names: Vec<String>,
+    /// Tables were recorded anew.
+    pub recorded: bool,
     joined: Vec<QualifiedName>,
     left: Vec<QualifiedName>,
     altered: Vec<QualifiedName>,
@@ -85,11 +90,14 @@ pub async fn look(context: &Context, owner: &mut Owner, run: &Run, source: &Sess
         .clone()
         .and_then(|state| serde_json::from_value(state).ok())
         .unwrap_or_default();
-    let published = publication::look(context, source, &names, run.publication_own).await?;
-    let changes = published.state.changes_since(&before);
-    if changes.is_empty() && names == run.publications {
+    // Most looks end here: what is published is cheap to see, what its tables are like is not where there are thousands.
+    let state = PublicationState::read(source, &names).await?;
+    if state.changes_since(&before).is_empty() && names == run.publications {
         return Ok(found);
     }
+    let published = publication::look(context, source, &names, run.publication_own).await?;
+    let changes = published.state.changes_since(&before);
+    found.recorded = true;
     let position: String =
         source.query_one("SELECT pg_catalog.pg_current_wal_insert_lsn()::text", &[]).await?.get(0);
     let position: Lsn = position.parse().map_err(|error| Error::failed("PROTOCOL", format!("{error}")))?;
@@ -99,15 +107,20 @@ pub async fn look(context: &Context, owner: &mut Owner, run: &Run, source: &Sess
     let no_copy =
         context.settings.run.no_copy || requests.iter().any(|request| request.args["no_copy"] == true);
     let tx = owner.client().transaction().await?;
-    let spec_of = |name: &QualifiedName| published.tables.iter().find(|table| table.name == *name);
+    let specs: HashMap<&QualifiedName, &TableSpec> =
+        published.tables.iter().map(|table| (&table.name, table)).collect();
+    let known_of: HashMap<&QualifiedName, &RunTable> =
+        known.iter().map(|table| (&table.name, table)).collect();
     for joined in &changes.joined {
         let name = &joined.name;
-        let Some(spec) = spec_of(name) else { continue };
+        let Some(spec) = specs.get(name) else { continue };
         // Rows that came under other names before (a root's leaves, or the other way round) are there already.
-        let oid = serde_json::json!(spec.oid);
         let as_of = known
             .iter()
-            .filter(|t| joined.before.contains(&t.name) || t.left_at.is_none() && t.spec["oid"] == oid)
+            .filter(|t| {
+                joined.before.contains(&t.name)
+                    || t.left_at.is_none() && t.spec.as_ref().is_some_and(|before| before.oid == spec.oid)
+            })
             .filter_map(|t| t.copied_at)
             .max();
         let copied_at = as_of.or_else(|| no_copy.then_some(position));
@@ -120,7 +133,7 @@ pub async fn look(context: &Context, owner: &mut Owner, run: &Run, source: &Sess
             bytes: i64::try_from(spec.bytes).unwrap_or(i64::MAX),
             // Only tables that walferry made may be emptied; one that joins is the target's own.
             created: false,
-            spec: serde_json::to_value(spec).unwrap_or_default(),
+            spec: Some(TableSpec::clone(spec)),
         };
         table.store(&tx, &run.name).await?;
         found.joined.push(name.clone());
@@ -140,8 +153,8 @@ pub async fn look(context: &Context, owner: &mut Owner, run: &Run, source: &Sess
         if changes.joined.iter().any(|joined| joined.name == *name) {
             continue;
         }
-        let Some(table) = known.iter().find(|table| table.name == *name) else { continue };
-        let left = RunTable { state: TableState::Left, left_at: Some(position), ..table.clone() };
+        let Some(table) = known_of.get(name) else { continue };
+        let left = RunTable { state: TableState::Left, left_at: Some(position), ..RunTable::clone(table) };
         left.store(&tx, &run.name).await?;
         found.left.push(name.clone());
         context
@@ -149,8 +162,8 @@ pub async fn look(context: &Context, owner: &mut Owner, run: &Run, source: &Sess
             .note(format!("table {name} leaves: changes committed before {position} are still applied"));
     }
     for name in changes.columns.iter().chain(&changes.filters) {
-        if let (Some(table), Some(spec)) = (known.iter().find(|table| table.name == *name), spec_of(name)) {
-            let altered = RunTable { spec: serde_json::to_value(spec).unwrap_or_default(), ..table.clone() };
+        if let (Some(table), Some(spec)) = (known_of.get(name), specs.get(name)) {
+            let altered = RunTable { spec: Some(TableSpec::clone(spec)), ..RunTable::clone(table) };
             altered.store(&tx, &run.name).await?;
             found.altered.push(name.clone());
         }

@@ -17,7 +17,7 @@ use writer::control::{Carrier, Progress, Run, RunTable, Step, TableState};
 use super::context::Context;
 use super::owner::Owner;
 use super::shard::{self, matching};
-use super::{attach, topics};
+use super::topics;
 use crate::config::Via;
 
 /// Marks what was asked for. What is being copied at this time for the first time stays as it is.
@@ -87,7 +87,7 @@ pub async fn mark(context: &Context, owner: &mut Owner, run: &Run) -> Result<()>
 fn fed(tables: &[RunTable]) -> Result<Vec<&RunTable>> {
     let mut fed = Vec::new();
     for table in tables {
-        if table.left_at.is_none() && attach::spec(table)?.streamed {
+        if table.left_at.is_none() && table.spec()?.streamed {
             fed.push(table);
         }
     }
@@ -131,7 +131,7 @@ async fn ends(
     let own = envelope::Topics::new(&options.prefix);
     let mut names = Vec::new();
     for table in chosen {
-        if attach::spec(table)?.streamed {
+        if table.spec()?.streamed {
             names.push(table.name.clone());
         }
     }

@@ -162,9 +162,7 @@ async fn record(
             rows: 0,
             bytes: i64::try_from(spec.bytes).unwrap_or(i64::MAX),
             created: !existing_schema,
-            spec: serde_json::to_value(spec).map_err(|error| {
-                Error::failed("RECORD", format!("table {} can't be recorded: {error}", spec.name))
-            })?,
+            spec: Some(spec.clone()),
         };
         table.store(&tx, &run.name).await?;
     }

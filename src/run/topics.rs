@@ -22,7 +22,6 @@ use tokio_util::sync::CancellationToken;
 use writer::apply::Applier;
 use writer::control::{Run, RunTable};
 
-use super::attach;
 use super::context::Context;
 use super::modes;
 use crate::config::{KafkaValues, Settings};
@@ -117,8 +116,11 @@ impl Topics {
         announcement: Option<&Announcement>,
         outbox: Option<Beside>,
     ) -> Result<Halves> {
-        let specs: Vec<TableSpec> =
-            tables.iter().filter(|table| table.left_at.is_none()).map(attach::spec).collect::<Result<_>>()?;
+        let specs: Vec<TableSpec> = tables
+            .iter()
+            .filter(|table| table.left_at.is_none())
+            .map(|table| table.spec().cloned())
+            .collect::<Result<_>>()?;
         let mut decoder = Decoder::new(self.envelope.clone(), Dialect::Walferry);
         let oids: Vec<u32> = specs.iter().map(|spec| spec.oid).collect();
         let session = context.source_session().await?;

@@ -2,24 +2,39 @@
 
 use std::collections::BTreeSet;
 
-use pg::{Error, Lsn, QualifiedName, Result, Session};
+use pg::{Lsn, QualifiedName, Result, Session};
 use pipeline::TableSpec;
 use serde_json::json;
 use tokio_postgres::Client;
 use writer::control::{Run, RunTable, TableState};
 
-use super::attach;
 use super::context::Context;
 
 /// Looks, again and again; says each thing once.
 #[derive(Default)]
 pub struct Watch {
-    /// As they are recorded; read once, since what is fed changes with a new stream only.
-    tables: Option<Vec<TableSpec>>,
+    /// As they are recorded: what is fed changes with a new stream only.
+    tables: Vec<TableSpec>,
     standing: BTreeSet<String>,
+    /// A table's record was changed.
+    pub recorded: bool,
 }
 
 impl Watch {
+    /// Watches those of these tables that are fed.
+    pub fn of(tables: &[RunTable]) -> Result<Watch> {
+        let mut fed = Vec::new();
+        for table in tables {
+            let is_fed =
+                matches!(table.state, TableState::Copied | TableState::Ready) && table.left_at.is_none();
+            let spec = table.spec()?;
+            if spec.streamed && is_fed {
+                fed.push(spec.clone());
+            }
+        }
+        Ok(Watch { tables: fed, ..Watch::default() })
+    }
+
     /// What stands in the way now and would make the source refuse the application's writes. What has happened once is recorded as a gap.
     pub async fn look(
         &mut self,
@@ -28,13 +43,9 @@ impl Watch {
         run: &Run,
         source: &Session,
     ) -> Result<Vec<String>> {
-        let tables = match &mut self.tables {
-            Some(tables) => tables,
-            none => none.insert(recorded(target, run).await?),
-        };
-        let found = reader::catalog::altered(source, tables).await?;
+        let found = reader::catalog::altered(source, &self.tables).await?;
         let mut standing = BTreeSet::new();
-        for (table, altered) in tables.iter_mut().zip(found) {
+        for (table, altered) in self.tables.iter_mut().zip(found) {
             let Some(altered) = altered else { continue };
             if altered.identity_lost {
                 standing.insert(format!(
@@ -64,10 +75,8 @@ impl Watch {
                 }
             }
             (table.files, table.attributes) = (altered.files, altered.attributes);
-            let spec = serde_json::to_value(&table).map_err(|error| {
-                Error::failed("RECORD", format!("table {} can't be recorded: {error}", table.name))
-            })?;
-            RunTable::set_spec(target, &run.name, &table.name, &spec).await?;
+            RunTable::set_spec(target, &run.name, table).await?;
+            self.recorded = true;
         }
         for condition in standing.difference(&self.standing) {
             context.reporter.warning(condition.clone(), None);
@@ -75,19 +84,6 @@ impl Watch {
         self.standing = standing;
         Ok(self.standing.iter().cloned().collect())
     }
-}
-
-/// The tables that are fed, as they were when last looked at.
-async fn recorded(target: &Client, run: &Run) -> Result<Vec<TableSpec>> {
-    let mut tables = Vec::new();
-    for table in RunTable::all(target, &run.name).await? {
-        let spec = attach::spec(&table)?;
-        let fed = matches!(table.state, TableState::Copied | TableState::Ready) && table.left_at.is_none();
-        if spec.streamed && fed {
-            tables.push(spec);
-        }
-    }
-    Ok(tables)
 }
 
 /// On the record, and said: rows have values that never were in the WAL as changes.

@@ -238,7 +238,7 @@ async fn a_run_is_not_removed_while_a_reader_streams() {
     for part in ["replication slot", "publication", "topics of prefix", "schema walferry removed"] {
         assert!(output.stdout.contains(part), "{part}: {output:#?}");
     }
-    assert_eq!(kafka.topics(&prefix), []);
+    kafka.gone(&prefix).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -262,8 +262,9 @@ component! {
         /// Changes that may wait between reader and writer.
         /// Default: four batches keep both sides busy.
         pub queue_bytes: Size = "64MB",
-        /// From this many inserts in a row into one table on, they travel by COPY.
-        /// Default: below it the one or two extra round trips of a COPY cost more than it brings.
+        /// From this many inserts in a row into one table on, they travel by COPY; so do the first ones into each table, for which no
+        /// statement is prepared yet. 0: never.
+        /// Default: below it a statement that is prepared costs less than the start of a COPY.
         pub copy_threshold: usize = "64",
         /// From this many changes of one kind to one table on, they are one set-based statement.
         /// Default: below it single pipelined statements are as fast and need no plan.

@@ -50,6 +50,7 @@ pub(super) async fn run(
     backoff: &mut Backoff,
     stop: &CancellationToken,
     lag: Option<LagWatch>,
+    mut watch: Watch,
 ) -> Result<End> {
     // A session of the loop's own. The jobs work on the owner's and are not polled while the loop waits for an answer; an answer that one
     // of them has not taken yet would hold up all that come after it on the same connection.
@@ -60,7 +61,7 @@ pub(super) async fn run(
     let client: &tokio_postgres::Client = &session;
     let name = run.name.as_str();
     let mut monitor = Monitor::default();
-    let (mut watch, mut warnings, mut last_watched) = (Watch::default(), Vec::new(), Instant::now());
+    let (mut warnings, mut last_watched) = (Vec::new(), Instant::now());
     let mut pause = WATCH;
     let mut jobs: FuturesUnordered<Job<'_>> = FuturesUnordered::new();
     let mut active: HashSet<i64> = HashSet::new();

@@ -13,7 +13,6 @@ use tokio_postgres::Client;
 use writer::control::{RunTable, TableState};
 
 use crate::config::Via;
-use crate::run::attach::spec;
 use crate::run::context::Context;
 
 /// `pgoutput` writes binary from here on.
@@ -48,7 +47,7 @@ impl Formats {
             return Ok(false);
         }
         for table in tables.iter().filter(|table| table.state != TableState::Left) {
-            if !self.fits(&spec(table)?) {
+            if !self.fits(table.spec()?) {
                 return Ok(false);
             }
         }

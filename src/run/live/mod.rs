@@ -64,12 +64,14 @@ pub async fn stream(context: &Context, owner: &mut Owner, run: &Run, backoff: &m
         Via::Kafka => Some(Topics::look(context, run, progress.end_lsn).await?),
     };
     let from = topics.as_ref().map_or(progress.end_lsn, |topics| topics.start);
-    let lost_no_more = resync::everything(&RunTable::all(owner.session(), &run.name).await?)?;
+    let mut tables = RunTable::all(owner.session(), &run.name).await?;
+    let lost_no_more = resync::everything(&tables)?;
     let from = (!lost_no_more).then_some(from);
     SlotState::check(state.as_ref(), &run.slot, context.source.dbname(), from)
         .map_err(|error| if topics.is_some() { topics::behind_the_slot(error) } else { error })?;
     // Before the refresh takes the tables as they are now for what was recorded.
-    Watch::default().look(context, owner.session(), run, &source).await?;
+    let mut watch = Watch::of(&tables)?;
+    watch.look(context, owner.session(), run, &source).await?;
     let look = refresh::look(context, owner, run, &source).await?;
     let formats = Formats::read(&source).await?;
     let joined = match &topics {
@@ -80,7 +82,10 @@ pub async fn stream(context: &Context, owner: &mut Owner, run: &Run, backoff: &m
         _ => None,
     };
     drop(source);
-    let tables = RunTable::all(owner.session(), &run.name).await?;
+    let mut read_again = watch.recorded || look.recorded;
+    if read_again {
+        tables = RunTable::all(owner.session(), &run.name).await?;
+    }
     if tables.iter().any(|table| table.state.to_copy()) {
         // It may take hours, in which connections grow old.
         drop(opening);
@@ -89,8 +94,12 @@ pub async fn stream(context: &Context, owner: &mut Owner, run: &Run, backoff: &m
         }
         Box::pin(load::joined(context, owner, run)).await?;
         opening = Opening::begin(context);
+        tables = RunTable::all(owner.session(), &run.name).await?;
+        read_again = true;
     }
-    let tables = RunTable::all(owner.session(), &run.name).await?;
+    if read_again {
+        watch = Watch::of(&tables)?;
+    }
     let (tables, topics, sharing) = match topics {
         None => (tables, None, None),
         Some(topics) => {
@@ -171,6 +180,7 @@ pub async fn stream(context: &Context, owner: &mut Owner, run: &Run, backoff: &m
         backoff,
         &stop,
         lag,
+        watch,
     )
     .await;
     owner.notifications = notifications;

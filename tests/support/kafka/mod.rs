@@ -216,6 +216,19 @@ impl Kafka {
         topics
     }
 
+    /// Waits until no topic has the prefix: a broker hears of the controller's deletion a moment later.
+    pub async fn gone(&self, prefix: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = self.topics(prefix);
+            if left.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{left:?} are still there");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// Every record that is in a topic now, partition by partition.
     pub fn records(&self, topic: &str) -> Vec<Record> {
         tokio::task::block_in_place(|| {

@@ -24,7 +24,7 @@ use super::target::Target;
 /// What of the ways to send rows is used; each can be switched off to find a culprit.
 #[derive(Clone, Copy, Debug)]
 pub struct ExecuteOptions {
-    /// Inserts from this many rows on go by COPY; 0: never.
+    /// Inserts from this many rows on go by COPY, and the first ones into each table; 0: never.
     pub copy_threshold: usize,
     /// Updates and deletes from this many rows on go as one statement over arrays; 0: never.
     pub set_threshold: usize,
@@ -127,7 +127,9 @@ impl Pipeline {
             Step::Row { target, change, .. } => self.send_row(target, change),
             Step::Insert { target, rows } => {
                 let writes = target.columns.iter().any(|column| column.written);
-                if options.copy_threshold > 0 && rows.len() >= options.copy_threshold && writes {
+                // Of a statement that may be used once, preparing costs more than all of a COPY.
+                let copies = rows.len() >= options.copy_threshold || self.statements.first_insert(target);
+                if options.copy_threshold > 0 && writes && copies {
                     return self.send_copy(target, rows).await;
                 }
                 for row in rows {

@@ -3,7 +3,7 @@
 //! Parameters come in text: PostgreSQL's own input functions read what its own output functions wrote. A parameter is cast to the
 //! column's type without modifier, so that too long a value is an error (an explicit cast to varchar(3) would cut it).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 
 use bytes::BytesMut;
@@ -263,6 +263,8 @@ pub fn sorted_key(target: &Target) -> Vec<usize> {
 pub struct Statements {
     names: HashMap<u32, HashMap<Shape, String>>,
     count: usize,
+    /// Tables that rows were inserted into.
+    inserted: HashSet<u32>,
 }
 
 /// Past this many the connection forgets them all: each costs the server memory.
@@ -283,6 +285,11 @@ impl Statements {
         Ok(shapes.get(&shape).map_or("", String::as_str))
     }
 
+    /// True, once: nothing was inserted into the table yet on this connection, as far as it remembers.
+    pub fn first_insert(&mut self, target: &Target) -> bool {
+        self.inserted.insert(target.id)
+    }
+
     pub fn overfull(&self) -> bool {
         self.count > LIMIT
     }
@@ -290,6 +297,7 @@ impl Statements {
     /// After `DEALLOCATE ALL`.
     pub fn clear(&mut self) {
         self.names.clear();
+        self.inserted.clear();
         self.count = 0;
     }
 }

@@ -37,7 +37,7 @@ impl Feed {
                 })
                 .filter_map(|table| {
                     let copied_at = table.copied_at?;
-                    let oid = table.spec["oid"].as_u64().and_then(|oid| u32::try_from(oid).ok());
+                    let oid = table.spec.as_ref().map(|spec| spec.oid);
                     Some((table.name.clone(), FedTable { copied_at, left_at: table.left_at, oid }))
                 })
                 .collect(),
@@ -78,7 +78,7 @@ SELECT (SELECT coalesce(sum(oid::bigint * pg_catalog.ascii(tgenabled::text)), 0)
        extract(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.statement_timestamp())::text";
 
 /// Tables that are looked up at once.
-const AT_ONCE: usize = 500;
+const AT_ONCE: usize = 2000;
 
 /// At most this often the target's schema is looked at, and rarer where that takes long.
 const LOOK_SPACING: Duration = Duration::from_millis(100);

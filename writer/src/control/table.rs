@@ -3,6 +3,7 @@
 use std::fmt;
 
 use pg::{Error, Lsn, QualifiedName, Result};
+use pipeline::TableSpec;
 use tokio_postgres::{Client, GenericClient};
 
 /// What has happened to one table. The LSNs stand beside it in [`RunTable`].
@@ -68,37 +69,53 @@ pub struct RunTable {
     pub bytes: i64,
     /// Made by walferry: may be emptied when a copy has to start over.
     pub created: bool,
-    /// The `TableSpec` it was copied by, as JSON.
-    pub spec: serde_json::Value,
+    /// What it was copied by. None: another connector feeds it, and its source is not looked at.
+    pub spec: Option<TableSpec>,
 }
 
 impl RunTable {
     pub async fn all(client: &Client, run: &str) -> Result<Vec<RunTable>> {
         let rows = client
             .query(
-                "SELECT schema, name, state, copied_at_lsn::text, left_at_lsn::text, rows, bytes, created, spec \
-                 FROM walferry.tables WHERE run = $1 ORDER BY schema, name",
+                "SELECT schema, name, state, copied_at_lsn::text, left_at_lsn::text, rows, bytes, created, \
+                        nullif(spec, '{}')::text \
+                 FROM walferry.tables WHERE run = $1 ORDER BY schema COLLATE \"C\", name COLLATE \"C\"",
                 &[&run],
             )
             .await?;
         rows.iter()
             .map(|row| {
+                let name = QualifiedName::new(row.get::<_, String>(0), row.get::<_, String>(1));
+                let spec = row.get::<_, Option<&str>>(8).map(serde_json::from_str).transpose();
+                let spec = spec.map_err(|error| unreadable(&name, &error))?;
                 Ok(RunTable {
-                    name: QualifiedName::new(row.get::<_, String>(0), row.get::<_, String>(1)),
+                    name,
                     state: TableState::parse(row.get(2))?,
                     copied_at: super::run::lsn_opt(row.get(3))?,
                     left_at: super::run::lsn_opt(row.get(4))?,
                     rows: row.get(5),
                     bytes: row.get(6),
                     created: row.get(7),
-                    spec: row.get(8),
+                    spec,
                 })
             })
             .collect()
     }
 
+    /// What it was copied by.
+    ///
+    /// # Errors
+    /// It was never looked at on its source.
+    pub fn spec(&self) -> Result<&TableSpec> {
+        self.spec.as_ref().ok_or_else(|| unreadable(&self.name, &"it has no description of the source"))
+    }
+
     /// Writes the row as it is, over an older one of the same name.
     pub async fn store(&self, client: &impl GenericClient, run: &str) -> Result<()> {
+        let spec = match &self.spec {
+            Some(spec) => json(spec)?,
+            None => serde_json::json!({}),
+        };
         client
             .execute(
                 "INSERT INTO walferry.tables (run, schema, name, state, copied_at_lsn, left_at_lsn, rows, bytes, created, spec) \
@@ -116,7 +133,7 @@ impl RunTable {
                     &self.rows,
                     &self.bytes,
                     &self.created,
-                    &self.spec,
+                    &spec,
                 ],
             )
             .await?;
@@ -124,29 +141,16 @@ impl RunTable {
     }
 
     /// The source's description alone; whatever else has happened to the record stays.
-    pub async fn set_spec(
-        client: &impl GenericClient,
-        run: &str,
-        name: &QualifiedName,
-        spec: &serde_json::Value,
-    ) -> Result<()> {
+    pub async fn set_spec(client: &impl GenericClient, run: &str, spec: &TableSpec) -> Result<()> {
         let sql = "UPDATE walferry.tables SET spec = $4 WHERE run = $1 AND schema = $2 AND name = $3";
-        client.execute(sql, &[&run, &name.schema, &name.name, spec]).await?;
+        client.execute(sql, &[&run, &spec.name.schema, &spec.name.name, &json(spec)?]).await?;
         Ok(())
     }
 
-    pub async fn set_state(
-        client: &impl GenericClient,
-        run: &str,
-        name: &QualifiedName,
-        state: TableState,
-    ) -> Result<()> {
-        client
-            .execute(
-                "UPDATE walferry.tables SET state = $4 WHERE run = $1 AND schema = $2 AND name = $3",
-                &[&run, &name.schema, &name.name, &state.as_str()],
-            )
-            .await?;
+    /// The tables that are copied have their indexes too.
+    pub async fn set_ready(client: &impl GenericClient, run: &str) -> Result<()> {
+        let sql = "UPDATE walferry.tables SET state = $3 WHERE run = $1 AND state = $2";
+        client.execute(sql, &[&run, &TableState::Copied.as_str(), &TableState::Ready.as_str()]).await?;
         Ok(())
     }
 
@@ -171,4 +175,13 @@ impl RunTable {
             .await?;
         Ok(())
     }
+}
+
+fn unreadable(name: &QualifiedName, why: &dyn fmt::Display) -> Error {
+    Error::refuse("RUN_UNREADABLE", format!("table {name} can't be read from the record: {why}"))
+}
+
+fn json(spec: &TableSpec) -> Result<serde_json::Value> {
+    serde_json::to_value(spec)
+        .map_err(|error| Error::failed("RECORD", format!("table {} can't be recorded: {error}", spec.name)))
 }

@@ -67,6 +67,10 @@ impl PublicationChanges {
 }
 
 impl PublicationState {
+    fn by_name(&self) -> HashMap<&QualifiedName, &PublishedTable> {
+        self.tables.iter().map(|table| (&table.name, table)).collect()
+    }
+
     /// What differs between `before` and this look.
     #[must_use]
     pub fn changes_since(&self, before: &PublicationState) -> PublicationChanges {
@@ -85,15 +89,13 @@ impl PublicationState {
             .cloned()
             .collect();
         // A table is the same when both its name and its OID are.
-        let same = |state: &PublicationState, table: &PublishedTable| -> Option<PublishedTable> {
-            state.table(&table.name).filter(|other| other.oid == table.oid).cloned()
-        };
+        let (there_before, there_now) = (before.by_name(), self.by_name());
         let mut under: HashMap<u32, &PublishedTable> = HashMap::new();
         for table in &before.tables {
             under.extend(table.covers.iter().map(|oid| (*oid, table)));
         }
         for table in &self.tables {
-            let Some(then) = same(before, table) else {
+            let Some(then) = there_before.get(&table.name).filter(|then| then.oid == table.oid) else {
                 changes.joined.push(joined(table, &under));
                 continue;
             };
@@ -110,7 +112,7 @@ impl PublicationState {
         changes.left = before
             .tables
             .iter()
-            .filter(|table| same(self, table).is_none())
+            .filter(|table| there_now.get(&table.name).is_none_or(|now| now.oid != table.oid))
             .map(|table| table.name.clone())
             .collect();
         changes
