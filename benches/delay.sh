@@ -14,10 +14,10 @@ bench_delay() {
     for ((round = 1; round <= rounds; round++)); do
         for who in $(if ((round % 2)); then echo walferry native; else echo native walferry; fi); do
             wants "$who" || continue
-            delay_start "$who" "$round"
+            delay_start "$who"
             delay_load "$who" idle 20 "$(times 200 "$scale")" 1
             delay_load "$who" busy 500 "$(times 7500 "$scale")" 4
-            delay_stop "$who" "$round"
+            delay_stop "$who"
         done
     done
     catchup_remove delay
@@ -41,11 +41,13 @@ END;
 SQL
 }
 
-delay_start() { # who, round
-    sql source delay "INSERT INTO marker VALUES ($2 * 10 + (SELECT count(*) FROM marker WHERE id / 10 = $2))"
+delay_start() { # who
+    delay_marker
     if [ "$1" = native ]; then sql target delay_native 'ALTER SUBSCRIPTION native ENABLE'; else walferry_start delay; fi
     delay_caught_up "$1"
 }
+# The one that delay_caught_up waits for.
+delay_marker() { sql source delay 'INSERT INTO marker SELECT coalesce(max(id), 0) + 1 FROM marker'; }
 delay_caught_up() { # who
     marker_seen "delay_$1" "$(sql source delay 'SELECT max(id) FROM marker')" >/dev/null
 }
@@ -57,7 +59,7 @@ delay_load() { # who, kind, rate, transactions, clients
     held_start
     pgbench -n -f "$work/$2.sql" -R "$3" -c "$5" -j 1 -t $(($4 / $5)) "$(uri source delay)" >/dev/null 2>&1
     held_stop "${delay_what:-delay} $2" "$1" retained_mb catalog_age
-    sql source delay 'INSERT INTO marker SELECT max(id) + 1000 FROM marker'
+    delay_marker
     delay_caught_up "$1"
     delay_commits source delay "$first" "$source_from" >"$work/sent"
     delay_commits target "delay_$1" "$first" "$target_from" >"$work/seen"

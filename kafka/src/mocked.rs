@@ -32,6 +32,7 @@ fn options(mock: &Mock) -> Options {
         retention: Duration::from_secs(3600),
         message_bytes: 1 << 20,
         in_flight_bytes: 1 << 20,
+        linger: Duration::from_millis(1),
         fetch_bytes: 1 << 20,
         transactions: true,
         security: crate::Security::default(),

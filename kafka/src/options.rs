@@ -29,6 +29,8 @@ pub struct Options {
     pub message_bytes: usize,
     /// Bytes that may be on their way to Kafka.
     pub in_flight_bytes: usize,
+    /// How long a message waits for others to go with it.
+    pub linger: Duration,
     /// Bytes that may be fetched ahead, over all partitions.
     pub fetch_bytes: usize,
     /// The transactions' topic is made along.
@@ -71,7 +73,7 @@ impl Options {
             // Zero: never. The default gives a message up after five minutes and sends the ones behind it.
             .set("message.timeout.ms", "0")
             .set("compression.type", "lz4")
-            .set("linger.ms", "2")
+            .set("linger.ms", format!("{:.3}", self.linger.as_secs_f64() * 1000.0))
             // What is in flight is bounded by us, in bytes.
             .set("queue.buffering.max.messages", "0")
             .set("queue.buffering.max.kbytes", "2147483647")

@@ -62,7 +62,7 @@ pub const CLIENT: &[Property] = &[
     p(
         "producer.*",
         NotApplicable,
-        "the producer is idempotent, acks=all and lz4; sizes are kafka.message_bytes and kafka.in_flight_bytes",
+        "the producer is idempotent, acks=all and lz4; sizes and waiting are kafka.message_bytes, kafka.in_flight_bytes and kafka.linger",
     ),
     p("config.storage.*", NotApplicable, WORKER),
     p("status.storage.*", NotApplicable, WORKER),

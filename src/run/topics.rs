@@ -272,6 +272,7 @@ pub fn options(settings: &Settings) -> Result<kafka::Options> {
         retention: kafka.retention,
         message_bytes: kafka.message_bytes.as_usize(),
         in_flight_bytes: kafka.in_flight_bytes.as_usize(),
+        linger: kafka.linger,
         fetch_bytes: kafka.fetch_bytes.as_usize(),
         transactions: kafka.transactions,
         security: settings.kafka_security()?,

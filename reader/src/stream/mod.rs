@@ -25,7 +25,7 @@ mod thread;
 
 use std::time::Duration;
 
-use pg::{Error, Params, Result};
+use pg::{Class, Error, Params, Result};
 use pipeline::ChangeSink;
 use tokio_util::sync::CancellationToken;
 
@@ -108,5 +108,33 @@ async fn stream<S: ChangeSink>(
         started = Box::pin(start) => started?,
     };
     let feedback = Feedback::new(sink.durable(), options.start, server_timeout);
-    Box::pin(Pump::new(options, stream, feedback, sink).run(cancel)).await
+    Box::pin(Pump::new(options, stream, feedback, sink).run(cancel)).await.map_err(for_good)
+}
+
+/// What the source can't decode once it can't decode later either: a slot keeps what was known of the catalogs when it was made. Seen with
+/// transactions that truncated tables, in savepoints, meanwhile (`ReorderBufferProcessTXN`).
+fn for_good(error: Error) -> Error {
+    if !(error.is(INTERNAL) && error.primary().contains("could not map filen")) {
+        return error;
+    }
+    error.with_class(Class::Refuse).hint(
+        "the source can't decode a transaction that was open while the slot was made, and never will: start over, with walferry clean and \
+         the same command",
+    )
+}
+
+const INTERNAL: &str = "XX000";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transaction_that_can_not_be_decoded_ends_the_run() {
+        let told = |code: &str, text: &str| for_good(Error::stop(code, text)).class();
+        let unknown = "could not map filenumber \"base/5/16400\" to relation OID";
+        assert_eq!(told("XX000", unknown), Class::Refuse);
+        assert_eq!(told("XX000", "something else"), Class::Stop);
+        assert_eq!(told("58P01", unknown), Class::Stop);
+    }
 }
