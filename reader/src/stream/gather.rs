@@ -54,7 +54,9 @@ impl Gather {
             None => (now - self.began.0, self.began.1),
         };
         let arrived = received - before;
-        if u128::from(arrived) < u128::from(BYTES_PER_MICROSECOND) * since.as_micros() {
+        // A buffer that was found full says nothing of the rate: the server may have stood still for lack of room.
+        let full = self.resting.is_some() && arrived >= self.full;
+        if !full && u128::from(arrived) < u128::from(BYTES_PER_MICROSECOND) * since.as_micros() {
             self.restart(received, now);
             return None;
         }
@@ -123,6 +125,20 @@ mod tests {
             rest = server.rest().unwrap();
         }
         assert!((2_100..2_900).contains(&rest.as_micros()), "{rest:?}");
+    }
+
+    #[test]
+    fn after_the_longest_rest_a_full_buffer_is_no_pause() {
+        let mut server = Server::new(BUFFER);
+        server.sends(FLOWING, 10_000, Duration::from_micros(500));
+        let mut rest = server.rest().unwrap();
+        for _ in 0..50 {
+            // As long as it holds, below what the longest rest would have to bring.
+            let bytes = u64::try_from(rest.as_micros()).unwrap() * 8;
+            server.sends(100, bytes.min(BUFFER * 2 / 3), rest);
+            rest = server.rest().unwrap();
+        }
+        assert!(rest > Duration::from_micros(10_500), "{rest:?}");
     }
 
     #[test]
