@@ -99,9 +99,7 @@ async fn attempt(
         create(context, owner, &options.prefix).await?;
     }
     *started = true;
-    for table in fed.records() {
-        table.store(owner.session(), &context.name).await?;
-    }
+    RunTable::store_all(&fed.records(), owner.session(), &context.name).await?;
     Run::set_step(owner.session(), &context.name, Step::Live).await?;
     context.reporter.step(Step::Live.as_str());
     let recorded = RunTable::all(owner.session(), &context.name).await?;

@@ -152,19 +152,18 @@ async fn steps(context: &Context, owner: &mut Owner, run: &Run, tables: Vec<Tabl
     let mut snapshot = Some(snapshot);
     let tables = &tables;
     let existing = context.settings.run.existing_schema;
-    for spec in tables {
-        let table = RunTable {
-            name: spec.name.clone(),
-            state: TableState::Pending,
-            copied_at: None,
-            left_at: None,
-            rows: 0,
-            bytes: i64::try_from(spec.bytes).unwrap_or(i64::MAX),
-            created: !existing,
-            spec: Some(spec.clone()),
-        };
-        table.store(owner.session(), &run.name).await?;
-    }
+    let table = |spec: &TableSpec| RunTable {
+        name: spec.name.clone(),
+        state: TableState::Pending,
+        copied_at: None,
+        left_at: None,
+        rows: 0,
+        bytes: i64::try_from(spec.bytes).unwrap_or(i64::MAX),
+        created: !existing,
+        spec: Some(spec.clone()),
+    };
+    let records: Vec<RunTable> = tables.iter().map(table).collect();
+    RunTable::store_all(&records, owner.session(), &run.name).await?;
     super::schema::restore(context, owner, run, &mut snapshot).await?;
     load::copy(context, owner, run, &mut snapshot).await?;
     drop(snapshot);

@@ -8,6 +8,7 @@
 //! publication that didn't exist at a WAL position is an error through 17 and a silent hole from 18 on, hence the order.
 
 use pg::{Error, QualifiedName, Result, Session};
+use pipeline::TableSpec;
 use reader::slot::{self, CreateOptions, SLOT_EXISTS, SlotState};
 use reader::snapshot::REWRITTEN;
 use tokio::sync::watch;
@@ -153,19 +154,18 @@ async fn record(
     let tx = owner.client().transaction().await?;
     Run::set_slot(&tx, &run.name, start, adopted).await?;
     Run::set_publications(&tx, &run.name, names, &state).await?;
-    for spec in &published.tables {
-        let table = RunTable {
-            name: QualifiedName::clone(&spec.name),
-            state: if no_copy { TableState::Ready } else { TableState::Pending },
-            copied_at: no_copy.then_some(start),
-            left_at: None,
-            rows: 0,
-            bytes: i64::try_from(spec.bytes).unwrap_or(i64::MAX),
-            created: !existing_schema,
-            spec: Some(spec.clone()),
-        };
-        table.store(&tx, &run.name).await?;
-    }
+    let table = |spec: &TableSpec| RunTable {
+        name: QualifiedName::clone(&spec.name),
+        state: if no_copy { TableState::Ready } else { TableState::Pending },
+        copied_at: no_copy.then_some(start),
+        left_at: None,
+        rows: 0,
+        bytes: i64::try_from(spec.bytes).unwrap_or(i64::MAX),
+        created: !existing_schema,
+        spec: Some(spec.clone()),
+    };
+    let records: Vec<RunTable> = published.tables.iter().map(table).collect();
+    RunTable::store_all(&records, &tx, &run.name).await?;
     let progress = Progress { seq: 1, epoch, end_lsn: start, counters: Default::default() };
     tx.batch_execute(&progress.insert_sql(&run.name, Carrier::At(None))).await?;
     tx.execute("UPDATE walferry.runs SET step = 'schema' WHERE name = $1", &[&run.name]).await?;

@@ -73,6 +73,9 @@ pub struct RunTable {
     pub spec: Option<TableSpec>,
 }
 
+/// Tables that are recorded at once.
+const AT_ONCE: usize = 1000;
+
 impl RunTable {
     pub async fn all(client: &Client, run: &str) -> Result<Vec<RunTable>> {
         let rows = client
@@ -112,31 +115,42 @@ impl RunTable {
 
     /// Writes the row as it is, over an older one of the same name.
     pub async fn store(&self, client: &impl GenericClient, run: &str) -> Result<()> {
-        let spec = match &self.spec {
-            Some(spec) => json(spec)?,
-            None => serde_json::json!({}),
-        };
-        client
-            .execute(
-                "INSERT INTO walferry.tables (run, schema, name, state, copied_at_lsn, left_at_lsn, rows, bytes, created, spec) \
-                 VALUES ($1, $2, $3, $4, $5::text::pg_catalog.pg_lsn, $6::text::pg_catalog.pg_lsn, $7, $8, $9, $10) \
-                 ON CONFLICT (run, schema, name) DO UPDATE SET state = excluded.state, \
-                   copied_at_lsn = excluded.copied_at_lsn, left_at_lsn = excluded.left_at_lsn, rows = excluded.rows, \
-                   bytes = excluded.bytes, created = excluded.created, spec = excluded.spec",
-                &[
-                    &run,
-                    &self.name.schema,
-                    &self.name.name,
-                    &self.state.as_str(),
-                    &self.copied_at.map(|lsn| lsn.to_string()),
-                    &self.left_at.map(|lsn| lsn.to_string()),
-                    &self.rows,
-                    &self.bytes,
-                    &self.created,
-                    &spec,
-                ],
-            )
-            .await?;
+        RunTable::store_all(std::slice::from_ref(self), client, run).await
+    }
+
+    /// The same for many tables, [`AT_ONCE`] a round trip.
+    pub async fn store_all(tables: &[RunTable], client: &impl GenericClient, run: &str) -> Result<()> {
+        let lsn = |lsn: Option<Lsn>| lsn.map(|lsn| lsn.to_string());
+        for tables in tables.chunks(AT_ONCE) {
+            let specs = tables.iter().map(|table| match &table.spec {
+                Some(spec) => json(spec),
+                None => Ok(serde_json::json!({})),
+            });
+            let specs = specs.collect::<Result<Vec<_>>>()?;
+            let schemas: Vec<&str> = tables.iter().map(|table| table.name.schema.as_str()).collect();
+            let names: Vec<&str> = tables.iter().map(|table| table.name.name.as_str()).collect();
+            let states: Vec<&str> = tables.iter().map(|table| table.state.as_str()).collect();
+            let copied_at: Vec<Option<String>> = tables.iter().map(|table| lsn(table.copied_at)).collect();
+            let left_at: Vec<Option<String>> = tables.iter().map(|table| lsn(table.left_at)).collect();
+            let rows: Vec<i64> = tables.iter().map(|table| table.rows).collect();
+            let bytes: Vec<i64> = tables.iter().map(|table| table.bytes).collect();
+            let created: Vec<bool> = tables.iter().map(|table| table.created).collect();
+            client
+                .execute(
+                    "INSERT INTO walferry.tables (run, schema, name, state, copied_at_lsn, left_at_lsn, rows, bytes, created, spec) \
+                     SELECT $1, t.schema, t.name, t.state, t.copied_at::pg_catalog.pg_lsn, t.left_at::pg_catalog.pg_lsn, \
+                            t.rows, t.bytes, t.created, t.spec \
+                       FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[]), pg_catalog.unnest($4::text[]), \
+                                       pg_catalog.unnest($5::text[]), pg_catalog.unnest($6::text[]), pg_catalog.unnest($7::int8[]), \
+                                       pg_catalog.unnest($8::int8[]), pg_catalog.unnest($9::bool[]), pg_catalog.unnest($10::jsonb[])) \
+                         AS t (schema, name, state, copied_at, left_at, rows, bytes, created, spec) \
+                     ON CONFLICT (run, schema, name) DO UPDATE SET state = excluded.state, \
+                       copied_at_lsn = excluded.copied_at_lsn, left_at_lsn = excluded.left_at_lsn, rows = excluded.rows, \
+                       bytes = excluded.bytes, created = excluded.created, spec = excluded.spec",
+                    &[&run, &schemas, &names, &states, &copied_at, &left_at, &rows, &bytes, &created, &specs],
+                )
+                .await?;
+        }
         Ok(())
     }
 
