@@ -44,6 +44,8 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
+            let causes = std::iter::successors(error.source(), |error| (*error).source());
+            causes.for_each(|cause| eprintln!("  {cause}"));
             ExitCode::FAILURE
         }
     }
