@@ -23,28 +23,22 @@ pub(crate) fn assign(
 ) -> Result<Vec<Partition>> {
     let failed = |error| classify(&error, "assigning partitions");
     let mut list = TopicPartitionList::new();
-    for (topic, id) in wanted {
-        list.add_partition_offset(topic, *id, Offset::Offset(position.offset(topic, *id))).map_err(failed)?;
-    }
-    if more {
-        consumer.incremental_assign(&list).map_err(failed)?;
-    } else {
-        consumer.assign(&list).map_err(failed)?;
-    }
     let mut partitions = Vec::with_capacity(wanted.len());
     for (topic, id) in wanted {
+        let offset = position.offset(topic, *id);
+        list.add_partition_offset(topic, *id, Offset::Offset(offset)).map_err(failed)?;
+        // Before it is assigned: what is fetched while it has no queue of its own goes to the consumer's, where nobody looks for it.
         let Some(mut queue) = consumer.split_partition_queue(topic, *id) else {
             return Err(Error::failed("KAFKA", format!("topic \"{topic}\" has no partition {id}")));
         };
         let wake = arrived.clone();
         queue.set_nonempty_callback(move || wake.notify_one());
-        partitions.push(Partition::new(
-            topic.as_str().into(),
-            *id,
-            consumer.clone(),
-            queue,
-            position.offset(topic, *id),
-        ));
+        partitions.push(Partition::new(topic.as_str().into(), *id, consumer.clone(), queue, offset));
+    }
+    if more {
+        consumer.incremental_assign(&list).map_err(failed)?;
+    } else {
+        consumer.assign(&list).map_err(failed)?;
     }
     Ok(partitions)
 }
