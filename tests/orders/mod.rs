@@ -107,8 +107,12 @@ async fn every_order_is_reserved_once_whoever_is_killed() {
         }
     };
     let (ordered, ()) = tokio::join!(shop(&server, "orders"), faults);
-    let all = format!("SELECT count(DISTINCT order_id) >= {ORDERS} FROM reservations");
+    let all = format!(
+        "SELECT count(DISTINCT order_id) >= {ORDERS} OR EXISTS (SELECT FROM inbox.dead_letters) FROM reservations"
+    );
     server.wait_until("inventory", &all, PATIENCE).await;
+    let letters = "SELECT coalesce(string_agg(stage || ': ' || error, '; '), '') FROM inbox.dead_letters";
+    assert_eq!(server.value::<String>("inventory", letters).await, "", "an event was given up");
     // What comes again has to have come: everything that is in the topics was taken.
     let running = running.unwrap();
     running.sigterm();
