@@ -62,6 +62,13 @@ async fn many_tables_and_many_rows_take_few_statements() {
     feed.applied().await;
     let looked = feed.target.log().matches(looks).count();
     assert!((1..=3).contains(&looked), "300 tables were looked up with {looked} queries");
+    // Nothing is prepared for a table that may be written to once.
+    let (copy, insert) = ("COPY \"public\".\"t", "INSERT INTO \"public\".\"t");
+    let written = |log: String| (log.matches(copy).count(), log.matches(insert).count());
+    assert_eq!(written(feed.target.log()), (300, 0));
+    feed.source("INSERT INTO t9 VALUES (2, '')").await;
+    feed.applied().await;
+    assert_eq!(written(feed.target.log()), (300, 1));
     feed.source("INSERT INTO t7 SELECT i, '' FROM generate_series(2, 3000) i").await;
     let updates_of_rows: Vec<String> =
         (0..100).map(|n| format!("UPDATE t7 SET v = v || 'x' WHERE id % 100 = {n}")).collect();

@@ -97,6 +97,30 @@ async fn the_reader_moves_the_slot_while_the_writer_copies_and_both_may_be_kille
     feed.end().await;
 }
 
+/// Nothing more comes to these partitions that would show that something is missing.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_fetched_as_soon_as_a_partition_is_assigned_is_applied() {
+    let mut feed = services(TABLE).await.start().await;
+    feed.source("INSERT INTO t VALUES (1000, 'x')").await;
+    feed.expect_exact().await;
+    feed.lanes[0].kill_writer().await;
+    feed.source("INSERT INTO t VALUES (1001, 'waits in its topic')").await;
+    let slot = feed.lanes[0].walferry.run_name().to_owned();
+    let brought = format!(
+        "SELECT confirmed_flush_lsn >= '{}' FROM pg_replication_slots WHERE slot_name = '{slot}'",
+        feed.source.wal_position().await
+    );
+    feed.source.wait_until(&feed.database, &brought, Duration::from_secs(60)).await;
+    feed.lanes[0].kill_reader().await;
+    feed.lanes[0].running =
+        Some(feed.lanes[0].command.clone().failpoint("kafka-assigned", "sleep(1000)").spawn());
+    let there = "SELECT EXISTS (SELECT FROM t WHERE id = 1001)";
+    feed.target.wait_until(&feed.lanes[0].database, there, Duration::from_secs(60)).await;
+    feed.lanes[0].start_reader();
+    feed.expect_exact().await;
+    feed.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn verify_and_cutover_wait_for_what_the_reader_brings() {
     let mut feed = services(TABLE).await.start().await;

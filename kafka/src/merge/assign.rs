@@ -40,6 +40,7 @@ pub(crate) fn assign(
     } else {
         consumer.assign(&list).map_err(failed)?;
     }
+    fail::fail_point!("kafka-assigned");
     Ok(partitions)
 }
 

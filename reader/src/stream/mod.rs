@@ -111,15 +111,14 @@ async fn stream<S: ChangeSink>(
     Box::pin(Pump::new(options, stream, feedback, sink).run(cancel)).await.map_err(for_good)
 }
 
-/// What the source can't decode once it can't decode later either: a slot keeps what was known of the catalogs when it was made. Seen with
-/// transactions that truncated tables, in savepoints, meanwhile (`ReorderBufferProcessTXN`).
+/// A transaction that names a file which the source no longer knows the table of (`ReorderBufferProcessTXN`). Decoding begins at the same place
+/// each time, and comes to the same: seen once, as the answer to every START_REPLICATION.
 fn for_good(error: Error) -> Error {
     if !(error.is(INTERNAL) && error.primary().contains("could not map filen")) {
         return error;
     }
     error.with_class(Class::Refuse).hint(
-        "the source can't decode a transaction that was open while the slot was made, and never will: start over, with walferry clean and \
-         the same command",
+        "the source can't decode this transaction, and a slot can't pass it over: start over, with walferry clean and the same command",
     )
 }
 

@@ -6,11 +6,6 @@ use std::sync::Mutex;
 use futures_util::future::try_join_all;
 use pg::{Error, QualifiedName, Result, Session};
 
-/// ANALYZE of the tables, one after the other on this session.
-pub async fn analyze(target: &Session, tables: &[QualifiedName]) -> Result<()> {
-    analyze_in_parallel(std::slice::from_ref(target), tables, Which::All).await
-}
-
 /// ANALYZE of the tables on several sessions, and of the partitioned tables that they are part of, which autovacuum never does.
 /// A table that is gone meanwhile is left out.
 pub async fn analyze_in_parallel(sessions: &[Session], tables: &[QualifiedName], which: Which) -> Result<()> {

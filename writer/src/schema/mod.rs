@@ -27,7 +27,7 @@ mod sequences;
 mod statement;
 
 pub use access::let_admin_in;
-pub use analyze::{Which, analyze, analyze_in_parallel};
+pub use analyze::{Which, analyze_in_parallel};
 pub use extensions::used_extensions;
 pub use matviews::refresh_matviews;
 pub use open::{drop_protection, open, protect};
