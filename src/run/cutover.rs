@@ -231,6 +231,9 @@ async fn lock(
     }
 }
 
+/// Nobody can write meanwhile: how often it is looked whether the slot is read.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// Nobody can write: drain, and make the rest equal.
 async fn under_the_fence(
     context: &Context,
@@ -242,7 +245,11 @@ async fn under_the_fence(
     let source = context.source_session().await?;
     let marker = fence::emit_marker(&source, &run.name).await?;
     fail::fail_point!("cutover-marker");
-    live::applied_past(handle, marker).await?;
+    tokio::select! {
+        applied = live::applied_past(handle, marker) => applied?,
+        // A reader that had just ended may have been taken for one that reads.
+        missing = hold::no_reader(context, LOOK), if context.half == Half::Writer => return Err(missing),
+    }
     hold::ask(handle, Command::Hold).await?;
     let admin = context.target_admin_session().await?;
     let tables: Vec<QualifiedName> =

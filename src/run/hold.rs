@@ -118,7 +118,7 @@ async fn both(context: &Context, client: &Client, id: i64) -> Result<Sides> {
     Request::advance(client, run, id, RequestState::At, Some(&json!({"lsn": lsn.to_string()})), None).await?;
     tokio::select! {
         reached = wait_for(client, id, RequestState::Reached) => reached?,
-        missing = no_reader(context) => return Err(missing),
+        missing = no_reader(context, LOOK) => return Err(missing.with_class(pg::Class::Unverifiable)),
     }
     let (target, target_snapshot) = export(&context.target, run).await?;
     Ok(Sides { lsn, source_snapshot: slot.snapshot.clone(), target_snapshot, _slot: slot, _target: target })
@@ -128,17 +128,17 @@ async fn both(context: &Context, client: &Client, id: i64) -> Result<Sides> {
 const LOOK: Duration = Duration::from_secs(4);
 const LOOKS: u32 = 4;
 
-/// Ends when nobody reads the slot: what is missing up to the point would never come.
-async fn no_reader(context: &Context) -> Error {
+/// Ends when nobody has read the slot for [`LOOKS`] looks, each so long after the one before: what is missing up to the point would never come.
+pub async fn no_reader(context: &Context, pause: Duration) -> Error {
     let mut unread = 0;
     while unread < LOOKS {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(pause).await;
         match slot_is_read(context).await {
             Ok(false) => unread += 1,
             _ => unread = 0,
         }
     }
-    nobody_reads(context).with_class(pg::Class::Unverifiable)
+    nobody_reads(context)
 }
 
 /// Does anybody stream the run's slot now?

@@ -161,6 +161,33 @@ async fn verify_and_cutover_wait_for_what_the_reader_brings() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_ends_under_a_cutover_does_not_leave_the_source_fenced() {
+    let mut feed = services(TABLE).await.start().await;
+    feed.source("INSERT INTO t VALUES (999, 'somebody reads')").await;
+    feed.expect_exact().await;
+    let mut application = feed.source.connect(&feed.database).await;
+    let open = application.transaction().await.unwrap();
+    open.execute("INSERT INTO t VALUES (1000, 'in the way of the fence')", &[]).await.unwrap();
+    let cutover = feed.lanes[0].walferry.command("cutover");
+    let cutover = cutover.args(&["--verify", "none", "--timeout", "10min"]).spawn();
+    // The reader was there when that was looked at.
+    feed.lanes[0].running.as_mut().unwrap().wait_for_stderr("cutover: waiting for").await;
+    feed.lanes[0].kill_reader().await;
+    let unread = "SELECT bool_and(NOT active) FROM pg_replication_slots";
+    feed.source.wait_until(&feed.database, unread, Duration::from_secs(30)).await;
+    open.commit().await.unwrap();
+    let output = cutover.wait_exit_within(Duration::from_secs(60)).await.expect_code(1);
+    assert!(
+        output.stderr.contains("nobody reads slot") && output.stderr.contains("walferry read"),
+        "{output:#?}"
+    );
+    feed.source("INSERT INTO t VALUES (9999, 'the source takes writes')").await;
+    feed.lanes[0].start_reader();
+    feed.expect_exact().await;
+    feed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_reader_gives_way_and_readers_of_something_else_are_refused() {
     let kafka = Kafka::shared().await;
     let prefix = Kafka::prefix();
