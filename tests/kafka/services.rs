@@ -173,7 +173,7 @@ async fn a_reader_that_ends_under_a_cutover_does_not_leave_the_source_fenced() {
     // The reader was there when that was looked at.
     feed.lanes[0].running.as_mut().unwrap().wait_for_stderr("cutover: waiting for").await;
     feed.lanes[0].kill_reader().await;
-    let unread = "SELECT bool_and(NOT active) FROM pg_replication_slots";
+    let unread = "SELECT bool_and(NOT active) FROM pg_replication_slots WHERE database = current_database()";
     feed.source.wait_until(&feed.database, unread, Duration::from_secs(30)).await;
     open.commit().await.unwrap();
     let output = cutover.wait_exit_within(Duration::from_secs(60)).await.expect_code(1);
