@@ -28,7 +28,16 @@ impl Inventories {
             .env("FAILPOINTS", failpoints)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(std::env::var("INBOX_LOG").map_or_else(
+                |_| Stdio::null(),
+                |dir| {
+                    let n = std::time::SystemTime::now()
+                        .duration_since(std::time::UNIX_EPOCH)
+                        .unwrap()
+                        .as_millis();
+                    std::fs::File::create(format!("{dir}/inv-{}-{n}.log", std::process::id())).unwrap().into()
+                },
+            ))
             .spawn()
             .unwrap();
         scratch::watch(child.id());
@@ -60,6 +69,10 @@ fn inventory_process() {
     let mut options = Options::new(variable(BROKERS), variable(GROUP), topics.split(','));
     // A member that was killed is missed soon.
     options.kafka = vec![("session.timeout.ms".into(), "6000".into())];
+    if std::env::var("INBOX_LOG").is_ok() {
+        options.kafka.push(("debug".into(), "cgrp,topic,fetch,consumer".into()));
+        tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::DEBUG).init();
+    }
     let worker = Worker::new(options, inbox::plain(database.parse().unwrap()));
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(worker.run(&Inventory, CancellationToken::new())).unwrap();

@@ -47,11 +47,11 @@ async fn row_22_the_source_s_cable_is_pulled_while_streaming() {
     scene.close(running, load, &events).await;
 }
 
-/// The copy's sessions wait for rows, with nothing to send themselves: it is TCP's keepalive that notices.
+/// The copy's session waits for rows, with nothing to send itself: it is TCP's keepalive that notices.
 #[tokio::test]
 async fn row_22_the_source_s_cable_is_pulled_while_copying() {
     let (scene, network) = (scene().await, Network::new());
-    scene.source.sql(DB, "CREATE TABLE wide AS SELECT i AS id, repeat(md5(i::text), 300) AS v FROM generate_series(1, 8000) i; ALTER TABLE wide ADD PRIMARY KEY (id)").await;
+    scene.source.sql(DB, "CREATE TABLE wide AS SELECT i AS id, repeat(md5(i::text), 300) AS v FROM generate_series(1, 20000) i; ALTER TABLE wide ADD PRIMARY KEY (id)").await;
     let events = Events::record(&scene.source, DB).await;
     let load = scene.load();
     let quick = "&keepalives_idle=2&keepalives_interval=1&keepalives_count=2";
@@ -62,8 +62,9 @@ async fn row_22_the_source_s_cable_is_pulled_while_copying() {
     .under(&["ip", "netns", "exec", network.namespace()])
     .command("migrate")
     .args(&["--jobs", "1"]);
-    let mut running = run.failpoint("copy-before-commit", "1*off->1*sleep(1500)").spawn();
-    running.wait_for_step("copy").await;
+    let mut running = run.spawn();
+    let on_its_way = "SELECT coalesce(max(bytes_processed), 0) > 1000000 FROM pg_stat_progress_copy WHERE relid = 'wide'::regclass";
+    scene.source.wait_until(DB, on_its_way, Duration::from_secs(60)).await;
     network.pull(Cable::Source);
     // Which error it is is the kernel's choice: silence, or that there is no way to the host.
     running.wait_for_stderr("the run goes on by itself").await;
@@ -72,7 +73,7 @@ async fn row_22_the_source_s_cable_is_pulled_while_copying() {
     // The server notices that the clients of the first copy have gone when it sends again, or gives up (tcp_user_timeout);
     // of one that it has nothing to send to, when 25 s of its keepalives went unanswered.
     let gone = "SELECT count(*) = 0 FROM pg_stat_activity WHERE application_name = 'walferry (copy)'";
-    scene.source.wait_until(DB, gone, std::time::Duration::from_secs(60)).await;
+    scene.source.wait_until(DB, gone, Duration::from_secs(60)).await;
     scene.close(running, load, &events).await;
 }
 

@@ -10,7 +10,8 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::feed;
 use crate::support::feed::Builder;
 use crate::support::kafka::{Record, end_past};
-use crate::support::{Feed, Kafka, Way};
+use crate::support::postgres::free_port;
+use crate::support::{Feed, Kafka, Proxy, Way};
 
 const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, body text)";
 
@@ -106,6 +107,37 @@ async fn row_29_a_crash_at_any_message_changes_nothing_in_the_target() {
         feed.expect_exact().await;
         feed.end().await;
     }
+}
+
+/// The broker has the event, and its answer is lost: the event is sent again, and stands in the topic once.
+#[tokio::test(flavor = "multi_thread")]
+async fn row_28_an_acknowledgement_that_is_lost_leaves_no_event_twice_in_the_topic() {
+    let inner = free_port();
+    let proxy = Proxy::start("127.0.0.1", inner).await;
+    let kafka = Kafka::start_with(&[
+        &format!("listeners=PLAINTEXT://127.0.0.1:{{port}},PROXIED://127.0.0.1:{inner},CONTROLLER://127.0.0.1:{{controller}}"),
+        &format!("advertised.listeners=PLAINTEXT://127.0.0.1:{{port}},PROXIED://{}", proxy.address()),
+        "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "inter.broker.listener.name=PLAINTEXT",
+    ])
+    .await;
+    let mut feed = Feed::of(TABLE).via_brokers(&proxy.address(), "f").ways(&[Way::Default]).start().await;
+    let bodies: Vec<String> = (0..5).map(|round| format!("row of round {round}")).collect();
+    for (round, body) in bodies.iter().enumerate() {
+        proxy.lose_reply(body.as_bytes());
+        feed.source(&format!("INSERT INTO t VALUES ({round}, '{body}')")).await;
+        let lost = round as u64 + 1;
+        proxy.wait_until("the event", Duration::from_secs(30), |proxy| proxy.lost_replies() == lost).await;
+        feed.expect_same_content().await;
+    }
+    let records = kafka.records("f_default.public.t");
+    let values: Vec<_> = records.iter().filter_map(|record| record.value.as_deref()).collect();
+    for body in &bodies {
+        let times = values.iter().filter(|value| String::from_utf8_lossy(value).contains(body)).count();
+        assert_eq!(times, 1, "{body}");
+    }
+    feed.expect_exact().await;
+    feed.end().await;
 }
 
 /// Events wait in the topics while the writer can't apply them; then the run is killed.

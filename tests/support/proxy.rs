@@ -105,6 +105,11 @@ impl Proxy {
         Self { port, shared, listening, task }
     }
 
+    /// Where it listens, as `host:port`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
     /// The server's address through the proxy, for its superuser.
     pub fn uri(&self, database: &str) -> String {
         self.uri_as("postgres", database)
