@@ -10,6 +10,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Header, Headers, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::util::Timeout;
+use tokio::sync::OnceCell;
 use tokio_postgres::Transaction;
 
 use crate::error::Failure;
@@ -28,7 +29,14 @@ pub(crate) struct Letter<'a> {
 
 pub(crate) enum Letters {
     Table,
-    Topic(Box<FutureProducer>, String),
+    Topic(Box<Topic>),
+}
+
+pub(crate) struct Topic {
+    name: String,
+    producer: FutureProducer,
+    /// It was looked after.
+    made: OnceCell<()>,
 }
 
 const REQUEST: Duration = Duration::from_secs(10);
@@ -50,7 +58,8 @@ impl Letters {
             .set("enable.idempotence", "true")
             .set("message.max.bytes", LARGEST)
             .set("message.timeout.ms", "30000");
-        Ok(Letters::Topic(Box::new(config.create()?), topic.clone()))
+        let topic = Topic { name: topic.clone(), producer: config.create()?, made: OnceCell::new() };
+        Ok(Letters::Topic(Box::new(topic)))
     }
 
     /// In the transaction that marks the event as processed.
@@ -63,20 +72,36 @@ impl Letters {
     ) -> Result<(), Failure> {
         match self {
             Letters::Table => row(consumer, letter, tx).await,
-            Letters::Topic(producer, topic) => {
-                let send = || producer.send(record(topic, letter), Timeout::After(REQUEST));
-                let mut sent = send().await.map_err(|(error, _)| error);
-                if let Err(error) = &sent
-                    && matches!(
-                        error.rdkafka_error_code(),
-                        Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition)
-                    )
-                {
-                    make(config, topic).await.map_err(Failure::wait)?;
-                    sent = send().await.map_err(|(error, _)| error);
-                }
-                sent.map(|_| ()).map_err(Failure::wait)
+            Letters::Topic(topic) => topic.write(config, letter).await,
+        }
+    }
+}
+
+impl Topic {
+    async fn write(&self, config: &ClientConfig, letter: &Letter<'_>) -> Result<(), Failure> {
+        // Not left to the first letter: a producer waits for a topic that is not there until its message has timed out.
+        self.made.get_or_try_init(|| make(config, &self.name)).await.map_err(Failure::wait)?;
+        let send = || self.producer.send(record(&self.name, letter), Timeout::After(REQUEST));
+        let mut sent = send().await.map_err(|(error, _)| error);
+        if sent.as_ref().is_err_and(|error| {
+            matches!(
+                error.rdkafka_error_code(),
+                Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition)
+            )
+        }) {
+            make(config, &self.name).await.map_err(Failure::wait)?;
+            sent = send().await.map_err(|(error, _)| error);
+        }
+        match sent {
+            Ok(_) => Ok(()),
+            Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge) => {
+                Err(Failure::wait(format!(
+                    "topic \"{}\" takes no letter of {} bytes: raise its max.message.bytes",
+                    self.name,
+                    letter.record.payload_len()
+                )))
             }
+            Err(error) => Err(Failure::wait(error)),
         }
     }
 }
@@ -133,7 +158,7 @@ async fn row(consumer: &str, letter: &Letter<'_>, tx: &Transaction<'_>) -> Resul
     Ok(())
 }
 
-/// One partition, and no end to how long letters stay.
+/// One partition, and no end to how long letters stay. Who may not make topics relies on the one that is there.
 async fn make(config: &ClientConfig, topic: &str) -> Result<(), KafkaError> {
     let admin: AdminClient<DefaultClientContext> = config.create()?;
     let new = NewTopic::new(topic, 1, TopicReplication::Fixed(-1))
@@ -142,10 +167,15 @@ async fn make(config: &ClientConfig, topic: &str) -> Result<(), KafkaError> {
     let options = AdminOptions::new().operation_timeout(Some(REQUEST));
     for result in admin.create_topics([&new], &options).await? {
         match result {
-            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Ok(_) => tracing::info!(topic, "made the topic for dead letters"),
+            Err((
+                _,
+                RDKafkaErrorCode::TopicAlreadyExists
+                | RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::ClusterAuthorizationFailed,
+            )) => {}
             Err((_, code)) => return Err(KafkaError::AdminOp(code)),
         }
     }
-    tracing::info!(topic, "made the topic for dead letters");
     Ok(())
 }

@@ -55,6 +55,8 @@ const GRACE: Duration = Duration::from_secs(10);
 const CLEANUP: Duration = Duration::from_secs(3600);
 /// After an error of Kafka that passes.
 const PAUSE: Duration = Duration::from_millis(200);
+/// Before the group is joined anew.
+const REJOIN: Duration = Duration::from_secs(1);
 
 pub(crate) const MARK: &str =
     "INSERT INTO inbox.processed (consumer, topic, id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
@@ -68,6 +70,13 @@ enum Outcome {
 
 /// The worker was stopped before the event had ended.
 struct Stopped;
+
+/// Why no more events are taken from a consumer.
+enum Ended {
+    Stopped,
+    /// Perhaps it would never bring any more: see [`passes`].
+    Doubtful(KafkaError),
+}
 
 impl<C: Connect> Worker<C> {
     pub fn new(options: Options, connect: C) -> Worker<C> {
@@ -85,19 +94,30 @@ impl<C: Connect> Worker<C> {
     /// # Errors
     /// Options that librdkafka refuses, or an error of Kafka that does not pass (no permission for the group, say).
     pub async fn run<H: Handler>(&self, handler: &H, stop: CancellationToken) -> Result<(), Error> {
-        let consumer: StreamConsumer = self.consumer().create()?;
         let topics: Vec<&str> = self.options.topics.iter().map(String::as_str).collect();
-        consumer.subscribe(&topics)?;
         let letters = Letters::open(&self.client(), &self.options.dead_letters)?;
-        let ended = self.take_all(&consumer, &letters, handler, &stop).await;
-        // Closing leaves the group, so that others take over at once, and commits what is stored.
-        let closed = tokio::task::spawn_blocking(move || {
-            if let Err(error) = consumer.commit_consumer_state(CommitMode::Sync) {
-                tracing::debug!(%error, "the last offsets were not committed: those events come again");
+        loop {
+            let consumer: StreamConsumer = self.consumer().create()?;
+            consumer.subscribe(&topics)?;
+            let ended = self.take_all(&consumer, &letters, handler, &stop).await;
+            // Closing leaves the group, so that others take over at once, and commits what is stored.
+            let closed = tokio::task::spawn_blocking(move || {
+                if let Err(error) = consumer.commit_consumer_state(CommitMode::Sync) {
+                    tracing::debug!(%error, "the last offsets were not committed: those events come again");
+                }
+            });
+            let _ = closed.await;
+            match ended? {
+                Ended::Stopped => return Ok(()),
+                Ended::Doubtful(error) => {
+                    tracing::warn!(%error, "Kafka: the group is joined anew");
+                    tokio::select! {
+                        () = stop.cancelled() => return Ok(()),
+                        () = tokio::time::sleep(self.options.pause_max.min(REJOIN)) => {}
+                    }
+                }
             }
-        });
-        let _ = closed.await;
-        ended
+        }
     }
 
     async fn take_all<H: Handler>(
@@ -106,27 +126,27 @@ impl<C: Connect> Worker<C> {
         letters: &Letters,
         handler: &H,
         stop: &CancellationToken,
-    ) -> Result<(), Error> {
+    ) -> Result<Ended, Error> {
         let mut database = Database::default();
         let mut cleaned: Option<Instant> = None;
         loop {
             let received = tokio::select! {
                 biased;
-                () = stop.cancelled() => return Ok(()),
+                () = stop.cancelled() => return Ok(Ended::Stopped),
                 received = consumer.recv() => received,
             };
             let record = match received {
                 Ok(record) => record,
                 Err(error) if is_fatal(&error) => return Err(error.into()),
+                Err(error) if !passes(&error) => return Ok(Ended::Doubtful(error)),
                 Err(error) => {
-                    // Brokers that are away, a topic that is not made yet: librdkafka goes on by itself.
                     tracing::debug!(%error, "Kafka");
                     tokio::time::sleep(PAUSE).await;
                     continue;
                 }
             };
             if self.take(&record, &mut database, letters, handler, stop).await.is_err() {
-                return Ok(());
+                return Ok(Ended::Stopped);
             }
             fail::fail_point!("inbox-committed", |_| Err(Error::Options("failpoint".to_owned())));
             if let Err(error) = consumer.store_offset_from_message(&record) {
@@ -347,6 +367,28 @@ fn is_fatal(error: &KafkaError) -> bool {
                 | RDKafkaErrorCode::GroupAuthorizationFailed
                 | RDKafkaErrorCode::TopicAuthorizationFailed
                 | RDKafkaErrorCode::UnsupportedSASLMechanism
+        )
+    )
+}
+
+/// Brokers that are away, a topic that is not made yet, a handler that took longer than `max.poll.interval.ms`: librdkafka goes on by itself.
+///
+/// With other errors that can't be relied on. A coordinator's refusal to tell where the group stands, for one, is reported once, and the
+/// partition is waited for without ever asking again (librdkafka's issue 5586).
+fn passes(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::BrokerTransportFailure
+                | RDKafkaErrorCode::AllBrokersDown
+                | RDKafkaErrorCode::Resolve
+                | RDKafkaErrorCode::OperationTimedOut
+                | RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownPartition
+                | RDKafkaErrorCode::LeaderNotAvailable
+                | RDKafkaErrorCode::PollExceeded
+                | RDKafkaErrorCode::PartitionEOF
         )
     )
 }

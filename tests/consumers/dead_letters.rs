@@ -11,7 +11,7 @@ use super::{NOTES, Notes, PATIENCE, Rig, Sent};
 const ROWS: &str = "SELECT count(*) FROM notes";
 
 /// One of each kind, with good ones between them.
-async fn send_poison(rig: &Rig) {
+async fn send_poison(rig: &Rig<'_>) {
     let typed = |id: &str| vec![("id", id.to_owned()), ("eventType", "Noted".to_owned())];
     rig.event("good 1", "k", "Noted", &json!({"seq": 1})).await;
     rig.send(Sent { key: "k", value: "{not json c4nary", headers: typed("not json") }).await;
@@ -32,7 +32,7 @@ const EXPECTED: [&str; 5] = [
     "wrong type parse 1 {\"seq\":\"c4nary\"}",
 ];
 
-fn letters(rig: &Rig, topic: &str) -> Vec<String> {
+fn letters(rig: &Rig<'_>, topic: &str) -> Vec<String> {
     tokio::task::block_in_place(|| {
         let consumer = rig.kafka.consumer();
         let (low, high) = consumer.fetch_watermarks(topic, 0, PATIENCE).unwrap();

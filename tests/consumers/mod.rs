@@ -29,8 +29,8 @@ async fn server() -> &'static Postgres {
 }
 
 /// A topic, a database and a group that nobody else has.
-struct Rig {
-    kafka: &'static Kafka,
+struct Rig<'k> {
+    kafka: &'k Kafka,
     server: &'static Postgres,
     name: String,
     producer: FutureProducer,
@@ -43,9 +43,13 @@ struct Sent<'a> {
     headers: Vec<(&'a str, String)>,
 }
 
-impl Rig {
-    async fn new(partitions: i32, schema: &str) -> Rig {
-        let (kafka, server) = tokio::join!(Kafka::shared(), server());
+impl<'k> Rig<'k> {
+    async fn new(partitions: i32, schema: &str) -> Rig<'static> {
+        Rig::on(Kafka::shared().await, partitions, schema).await
+    }
+
+    async fn on(kafka: &'k Kafka, partitions: i32, schema: &str) -> Rig<'k> {
+        let server = server().await;
         let name = format!("inbox_{}", Kafka::prefix());
         let new = NewTopic::new(&name, partitions, TopicReplication::Fixed(1));
         kafka.admin().create_topics([&new], &AdminOptions::new()).await.unwrap().remove(0).unwrap();

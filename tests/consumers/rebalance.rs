@@ -4,7 +4,8 @@ use inbox::{Failure, Handler, Message, Transaction};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::Rig;
+use super::{NOTES, Notes, Rig};
+use crate::support::{Direction, Kafka};
 
 const KEYS: i64 = 12;
 const EVENTS: i64 = 40;
@@ -71,4 +72,26 @@ async fn workers_that_come_and_go_keep_the_order_of_each_key() {
                  WHERE seq <> nth";
     assert_eq!(rig.count(wrong).await, 0);
     assert_eq!(rig.count("SELECT count(*) FROM log").await, KEYS * EVENTS);
+}
+
+/// The coordinator refuses once to say where the group stands; librdkafka takes that for an answer and never asks again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_whose_offsets_are_refused_once_is_joined_anew() {
+    let (kafka, proxy) = Kafka::behind_proxy().await;
+    let rig = Rig::on(&kafka, 1, NOTES).await;
+    for seq in 1..=3 {
+        rig.event(&seq.to_string(), "k", "Noted", &json!({"seq": seq})).await;
+    }
+    // OffsetFetch's answer (version 9): topic, one partition, number 0, offset -1, epoch -1, then empty metadata, the partition's error
+    // (2 bytes), two lists of tags; then the error of the whole: 16 is NOT_COORDINATOR.
+    let mut answer = rig.name.clone().into_bytes();
+    answer.extend([2, 0, 0, 0, 0]);
+    answer.extend([0xff; 12]);
+    proxy.corrupt(Direction::Down, &answer, answer.len() as isize + 1 + 2 + 2 + 1, 16);
+    let mut options = rig.options();
+    options.brokers = proxy.address();
+    let worker = rig.worker(options, Notes);
+    rig.wait_count("SELECT count(*) FROM notes", 3).await;
+    assert_eq!(proxy.corrupted(), 1, "the answer was another one");
+    worker.stop().await;
 }

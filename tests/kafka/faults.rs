@@ -10,8 +10,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::feed;
 use crate::support::feed::Builder;
 use crate::support::kafka::{Record, end_past};
-use crate::support::postgres::free_port;
-use crate::support::{Feed, Kafka, Proxy, Way};
+use crate::support::{Feed, Kafka, Way};
 
 const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, body text)";
 
@@ -112,15 +111,7 @@ async fn row_29_a_crash_at_any_message_changes_nothing_in_the_target() {
 /// The broker has the event, and its answer is lost: the event is sent again, and stands in the topic once.
 #[tokio::test(flavor = "multi_thread")]
 async fn row_28_an_acknowledgement_that_is_lost_leaves_no_event_twice_in_the_topic() {
-    let inner = free_port();
-    let proxy = Proxy::start("127.0.0.1", inner).await;
-    let kafka = Kafka::start_with(&[
-        &format!("listeners=PLAINTEXT://127.0.0.1:{{port}},PROXIED://127.0.0.1:{inner},CONTROLLER://127.0.0.1:{{controller}}"),
-        &format!("advertised.listeners=PLAINTEXT://127.0.0.1:{{port}},PROXIED://{}", proxy.address()),
-        "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT",
-        "inter.broker.listener.name=PLAINTEXT",
-    ])
-    .await;
+    let (kafka, proxy) = Kafka::behind_proxy().await;
     let mut feed = Feed::of(TABLE).via_brokers(&proxy.address(), "f").ways(&[Way::Default]).start().await;
     let bodies: Vec<String> = (0..5).map(|round| format!("row of round {round}")).collect();
     for (round, body) in bodies.iter().enumerate() {

@@ -25,7 +25,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use tokio::sync::OnceCell;
 
 use super::postgres::free_port;
-use super::{programs, scratch};
+use super::{Proxy, programs, scratch};
 pub use cluster::Cluster;
 use process::Process;
 pub use secured::Secured;
@@ -93,6 +93,22 @@ impl Kafka {
         let mut kafka = Kafka::prepare(properties, 1, |_| false);
         kafka.restart().await;
         kafka
+    }
+
+    /// A broker that is reached through a proxy, at [`Proxy::address`], and directly, at [`Kafka::brokers`].
+    pub async fn behind_proxy() -> (Kafka, Proxy) {
+        let inner = free_port();
+        let proxy = Proxy::start("127.0.0.1", inner).await;
+        let kafka = Kafka::start_with(&[
+            &format!(
+                "listeners=PLAINTEXT://127.0.0.1:{{port}},PROXIED://127.0.0.1:{inner},CONTROLLER://127.0.0.1:{{controller}}"
+            ),
+            &format!("advertised.listeners=PLAINTEXT://127.0.0.1:{{port}},PROXIED://{}", proxy.address()),
+            "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "inter.broker.listener.name=PLAINTEXT",
+        ])
+        .await;
+        (kafka, proxy)
     }
 
     /// A node that is not started. `format` may fill the data folder, given the file of properties; `false`: the template is good enough.
