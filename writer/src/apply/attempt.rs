@@ -22,6 +22,7 @@ pub(super) struct Retry {
     careful: HashSet<u32>,
     all_careful: bool,
     truncate_by_delete: bool,
+    check_before_truncate: bool,
 }
 
 impl Retry {
@@ -32,6 +33,7 @@ impl Retry {
             careful: &self.careful,
             all_careful: self.all_careful,
             truncate_by_delete: self.truncate_by_delete,
+            check_before_truncate: self.check_before_truncate,
             skips,
         }
     }
@@ -126,6 +128,12 @@ impl Applier {
                             if error.is(pg::sqlstate::FEATURE_NOT_SUPPORTED) && !retry.truncate_by_delete =>
                         {
                             retry.truncate_by_delete = true;
+                        }
+                        // … or one that meets checks which we put off: the source had made them.
+                        Refusal::Error { error, .. }
+                            if error.is(pg::sqlstate::OBJECT_IN_USE) && !retry.check_before_truncate =>
+                        {
+                            retry.check_before_truncate = true;
                         }
                         Refusal::Redo { error: Some(error), .. } => {
                             return Err(self.explain(error, piece, index));

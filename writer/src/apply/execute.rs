@@ -173,15 +173,20 @@ impl Pipeline {
                 }
                 Ok(())
             }
-            Step::Truncate { targets, restart_identity, partial } => {
-                let sql = truncate_sql(targets, *restart_identity, *partial);
-                for statement in sql {
+            Step::Truncate { targets, restart_identity, partial, check_first } => {
+                if *check_first {
+                    self.query("SET CONSTRAINTS ALL IMMEDIATE")?;
+                }
+                for statement in truncate_sql(targets, *restart_identity, *partial) {
                     self.query(&statement)?;
                     self.expected.push_back(Expected {
                         target: targets.first().cloned(),
                         rows: None,
                         counts_missing: false,
                     });
+                }
+                if *check_first {
+                    self.query("SET CONSTRAINTS ALL DEFERRED")?;
                 }
                 Ok(())
             }

@@ -67,6 +67,8 @@ pub enum Step {
         targets: Vec<Arc<Target>>,
         restart_identity: bool,
         partial: bool,
+        /// Checks that were put off to the end of the transaction are made first: TRUNCATE refuses a table for which some are pending.
+        check_first: bool,
     },
 }
 
@@ -90,6 +92,8 @@ pub struct PlanOptions<'a> {
     pub all_careful: bool,
     /// The target has refused a TRUNCATE of this piece.
     pub truncate_by_delete: bool,
+    /// … because of checks that were put off.
+    pub check_before_truncate: bool,
     pub skips: &'a Skips,
 }
 
@@ -203,6 +207,7 @@ impl Planner<'_> {
                     targets,
                     restart_identity: *restart_identity,
                     partial,
+                    check_first: self.options.check_before_truncate,
                 });
                 return true;
             }
