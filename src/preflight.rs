@@ -76,10 +76,14 @@ pub async fn look(settings: &Settings, stream: bool) -> Result<Look> {
     if let Some(facts) = there.facts.as_ref().filter(|_| stream && settings.run.via == Via::Kafka) {
         let found = Box::pin(topics::preflight(settings, &facts.tables, here.resumes)).await;
         match found {
-            Ok(weak) => findings.extend(
-                weak.into_iter()
-                    .map(|weak| Finding::warning(Side::Here, "KAFKA_TOPIC_WEAK", weak.what).fix(weak.fix)),
-            ),
+            Ok((weak, refused)) => {
+                findings.extend(
+                    weak.into_iter().map(|weak| {
+                        Finding::warning(Side::Here, "KAFKA_TOPIC_WEAK", weak.what).fix(weak.fix)
+                    }),
+                );
+                findings.extend(refused.iter().map(|error| Finding::from_error(Side::Here, error)));
+            }
             Err(error) => findings.push(Finding::from_error(Side::Here, &error)),
         }
     }

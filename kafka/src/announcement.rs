@@ -23,6 +23,8 @@ pub struct Announcement {
     pub snapshot: Option<Written>,
     /// The source's timeline, as far as it is known.
     pub timeline: Option<u32>,
+    /// The form of the events beside their values (schemas, tombstones); none: whoever announced this writes none.
+    pub form: Option<String>,
     /// Made by a reader itself, for whoever reads the topics: no target is fed.
     pub feed: bool,
 }
@@ -39,7 +41,31 @@ pub enum Written {
 impl Announcement {
     #[must_use]
     pub fn new(slot: impl Into<String>, publications: Vec<String>) -> Announcement {
-        Announcement { slot: slot.into(), publications, snapshot: None, timeline: None, feed: false }
+        Announcement {
+            slot: slot.into(),
+            publications,
+            snapshot: None,
+            timeline: None,
+            form: None,
+            feed: false,
+        }
+    }
+
+    /// Takes the form that this stream writes.
+    ///
+    /// # Errors
+    /// `Refuse`: what is in the topics has another one.
+    pub fn take_form(&mut self, form: String, prefix: &str) -> Result<()> {
+        if let Some(other) = self.form.as_ref().filter(|other| **other != form) {
+            return Err(Error::refuse(
+                "KAFKA_OTHER_RUN",
+                format!("the topics of prefix \"{prefix}\" hold events of another form"),
+            )
+            .detail(format!("they have {other}, and this would write {form}"))
+            .hint("give --schemas and --no-tombstones as before, or another --prefix"));
+        }
+        self.form = Some(form);
+        Ok(())
     }
 
     /// Do both name the same slot and publications?
@@ -61,6 +87,7 @@ impl Announcement {
         headers.extend(snapshot.map(|text| (header::SNAPSHOT.to_owned(), text.into_bytes())));
         let timeline = self.timeline.map(|timeline| timeline.to_string().into_bytes());
         headers.extend(timeline.map(|text| (header::TIMELINE.to_owned(), text)));
+        headers.extend(self.form.clone().map(|form| (header::FORM.to_owned(), form.into_bytes())));
         headers.extend(self.feed.then(|| (header::FEED.to_owned(), b"true".to_vec())));
         headers
     }
@@ -72,7 +99,8 @@ impl Announcement {
         });
         let timeline = text(header::TIMELINE).and_then(|text| text.parse().ok());
         let feed = text(header::FEED).is_some();
-        Some(Announcement { slot: text(header::SLOT)?, publications, snapshot, timeline, feed })
+        let form = text(header::FORM);
+        Some(Announcement { slot: text(header::SLOT)?, publications, snapshot, timeline, form, feed })
     }
 
     /// Sends it; returns when the brokers have it. `position`: where the target stands. The topic has to be there.

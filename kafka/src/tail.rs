@@ -60,8 +60,9 @@ impl Tail {
     #[must_use]
     pub fn origin(&self) -> Option<Announcement> {
         let origin = self.told.as_ref().or(self.announcement.as_ref())?;
-        let snapshot = self.announcement.as_ref().and_then(|last| last.snapshot);
-        Some(Announcement { snapshot, ..origin.clone() })
+        let (snapshot, form) =
+            self.announcement.as_ref().map_or((None, None), |last| (last.snapshot, last.form.clone()));
+        Some(Announcement { snapshot, form: form.or(origin.form.clone()), ..origin.clone() })
     }
 
     /// The source's timeline that [`Tail::position`] is on, as whoever said the position has said it.

@@ -87,12 +87,16 @@ impl Admin {
             .hint("check --brokers, and that they are up")
     }
 
-    /// Looks at what [`Admin::ensure`] would use, and makes nothing.
+    /// Looks at what [`Admin::ensure`] would use, and makes nothing. Answers with all that `ensure` would refuse, too.
     ///
     /// # Errors
-    /// As `ensure`.
-    pub async fn look(&self, topics: &Topics, tables: &[QualifiedName]) -> Result<Vec<Weakness>> {
-        let names = names(topics, tables)?;
+    /// The brokers can't be asked, or don't let us make topics.
+    pub async fn look(
+        &self,
+        topics: &Topics,
+        tables: &[QualifiedName],
+    ) -> Result<(Vec<Weakness>, Vec<Error>)> {
+        let (names, mut refused) = names(topics, tables);
         let all = self.all().await?;
         let wanted = names.keys().chain([&topics.transaction, &topics.heartbeat]);
         let (existing, missing): (Vec<&str>, Vec<&str>) =
@@ -103,7 +107,9 @@ impl Admin {
         if !missing.is_empty() {
             self.create(&missing, all.get("").copied().unwrap_or(1), true).await?;
         }
-        self.check(&existing).await
+        let (weak, compacted) = self.check(&existing).await?;
+        refused.extend(compacted);
+        Ok((weak, refused))
     }
 
     /// Makes what is missing of these tables' topics and of the run's own; answers with the partitions of each.
@@ -111,7 +117,8 @@ impl Admin {
     /// # Errors
     /// `Refuse`: two tables share one name, a name is too long, or a topic that exists is compacted.
     pub async fn ensure(&self, topics: &Topics, tables: &[QualifiedName]) -> Result<HashMap<String, usize>> {
-        let names = names(topics, tables)?;
+        let (names, refused) = names(topics, tables);
+        first(refused)?;
         let own = [(&topics.transaction, self.options.transactions), (&topics.heartbeat, true)];
         let mut wanted: Vec<(&str, i32)> =
             own.iter().filter(|(_, is)| *is).map(|(name, _)| (name.as_str(), 1)).collect();
@@ -128,7 +135,8 @@ impl Admin {
         let brokers = all.get("").copied().unwrap_or(1);
         let existing: Vec<&str> =
             wanted.iter().filter(|(name, _)| all.contains_key(*name)).map(|(name, _)| *name).collect();
-        self.check(&existing).await?;
+        let (_, refused) = self.check(&existing).await?;
+        first(refused)?;
         let missing: Vec<(&str, i32)> =
             wanted.iter().filter(|(name, _)| !all.contains_key(*name)).copied().collect();
         if !missing.is_empty() {
@@ -207,13 +215,13 @@ impl Admin {
     }
 
     /// Existing topics keep their settings, as far as nothing can get lost by them; what is less than was asked for is said.
-    async fn check(&self, names: &[&str]) -> Result<Vec<Weakness>> {
-        let mut found = Vec::new();
+    async fn check(&self, names: &[&str]) -> Result<(Vec<Weakness>, Vec<Error>)> {
+        let (mut found, mut refused) = (Vec::new(), Vec::new());
         for (name, config) in names.iter().zip(self.configs(names).await?) {
             let policy =
                 config.get("cleanup.policy").and_then(|entry| entry.value.clone()).unwrap_or_default();
             if policy.contains("compact") {
-                return Err(Error::refuse(
+                let error = Error::refuse(
                     "KAFKA_TOPIC_COMPACTED",
                     format!("topic \"{name}\" has cleanup.policy={policy}: compaction removes events that the target has not applied yet"),
                 )
@@ -221,11 +229,13 @@ impl Admin {
                     "kafka-configs.sh --bootstrap-server {} --alter --entity-type topics --entity-name {name} --add-config \
                      cleanup.policy=delete, or give another --prefix",
                     self.options.brokers
-                )));
+                ));
+                refused.push(error);
+                continue;
             }
             self.weaknesses(name, &config, &mut found);
         }
-        Ok(found)
+        Ok((found, refused))
     }
 
     fn weaknesses(&self, name: &str, config: &ConfigResource, found: &mut Vec<Weakness>) {
@@ -311,41 +321,51 @@ impl Admin {
     }
 }
 
-/// The topic of each table.
-///
-/// # Errors
-/// Two tables share one, or a name is longer than Kafka takes, or the prefix makes none.
-pub fn names(topics: &Topics, tables: &[QualifiedName]) -> Result<BTreeMap<String, QualifiedName>> {
+fn first(refused: Vec<Error>) -> Result<()> {
+    refused.into_iter().next().map_or(Ok(()), Err)
+}
+
+/// The topic of each table; and every reason why it can't be: two tables share one, a name is longer than Kafka takes, or it is walferry's own.
+pub fn names(topics: &Topics, tables: &[QualifiedName]) -> (BTreeMap<String, QualifiedName>, Vec<Error>) {
     let mut names: BTreeMap<String, QualifiedName> = BTreeMap::new();
+    let mut refused = Vec::new();
     for table in tables {
         let topic = topics.table(table);
         if topic.len() > LONGEST {
-            return Err(Error::refuse(
-                "KAFKA_TOPIC_NAME",
-                format!(
-                    "the topic of table {table} would have {} characters, Kafka takes {LONGEST}",
-                    topic.len()
-                ),
-            )
-            .hint("give a shorter --prefix"));
+            refused.push(
+                Error::refuse(
+                    "KAFKA_TOPIC_NAME",
+                    format!(
+                        "the topic of table {table} would have {} characters, Kafka takes {LONGEST}",
+                        topic.len()
+                    ),
+                )
+                .hint("give a shorter --prefix"),
+            );
+            continue;
         }
         if [&topics.transaction, &topics.heartbeat, &topics.message].contains(&&topic) {
-            return Err(Error::refuse(
-                "KAFKA_TOPIC_NAME",
-                format!("the topic of table {table} would be \"{topic}\", which is walferry's own"),
-            )
-            .hint("give another --prefix"));
+            refused.push(
+                Error::refuse(
+                    "KAFKA_TOPIC_NAME",
+                    format!("the topic of table {table} would be \"{topic}\", which is walferry's own"),
+                )
+                .hint("give another --prefix"),
+            );
+            continue;
         }
         if let Some(other) = names.insert(topic.clone(), table.clone()) {
-            return Err(Error::refuse(
-                "KAFKA_TOPIC_NAME",
-                format!("tables {other} and {table} would share topic \"{topic}\""),
-            )
-            .detail("characters outside of A-Z a-z 0-9 . _ - become _ in a topic's name")
-            .hint("leave one of them out with --exclude-table"));
+            refused.push(
+                Error::refuse(
+                    "KAFKA_TOPIC_NAME",
+                    format!("tables {other} and {table} would share topic \"{topic}\""),
+                )
+                .detail("characters outside of A-Z a-z 0-9 . _ - become _ in a topic's name")
+                .hint("leave one of them out with --exclude-table"),
+            );
         }
     }
-    Ok(names)
+    (names, refused)
 }
 
 #[cfg(test)]
@@ -354,7 +374,9 @@ mod tests {
 
     fn refused(tables: &[(&str, &str)]) -> String {
         let tables: Vec<_> = tables.iter().map(|(schema, name)| QualifiedName::new(*schema, *name)).collect();
-        names(&Topics::new("p"), &tables).unwrap_err().primary().to_owned()
+        let (_, refused) = names(&Topics::new("p"), &tables);
+        assert_eq!(refused.len(), 1);
+        refused[0].primary().to_owned()
     }
 
     #[test]
@@ -367,6 +389,8 @@ mod tests {
     fn a_name_that_kafka_does_not_take_is_refused() {
         let long = "x".repeat(63);
         let prefix = Topics::new(&"p".repeat(150));
-        assert!(names(&prefix, &[QualifiedName::new(&long, &long)]).is_err());
+        let tables = [QualifiedName::new(&long, &long), QualifiedName::new(&long, "y".repeat(63))];
+        let (names, refused) = names(&prefix, &tables);
+        assert_eq!((names.len(), refused.len()), (0, 2), "every one is named");
     }
 }

@@ -12,6 +12,7 @@ use super::ask::{Answer, Patience, ask, failure};
 use super::options::{Flags, Overrides};
 use super::{Context, Exit, target};
 use crate::config::{CutoverVerify, Needs, Value as _};
+use crate::foreign::{is_foreign, no_source};
 use crate::output;
 
 /// Hand over to the target of a running migrate or replicate, from any host.
@@ -51,6 +52,12 @@ pub async fn run(args: CutoverArgs, context: Context) -> Result<Exit> {
             output::print(&format!("run \"{name}\" is cut over already: the target is the primary"))?;
         }
         return Ok(Exit::Done);
+    }
+    if is_foreign(&run) {
+        return Err(no_source(name, "hand over from").hint(format!(
+            "stop the applications that write to the connector's source, wait until nothing is behind (walferry status --name {name}), compare \
+             (walferry verify --name {name} --source URI), stop walferry write, and let the applications write to the target"
+        )));
     }
     if run.step < Step::Live {
         return Err(Error::refuse("NOT_LIVE", format!("run \"{name}\" is not live yet: step {}", run.step))

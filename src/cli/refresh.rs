@@ -11,6 +11,7 @@ use super::ask::{Answer, Patience, ask, failure};
 use super::options::{Flags, Overrides};
 use super::{Context, Exit, target};
 use crate::config::{Value as _, unquote};
+use crate::foreign::{is_foreign, no_source};
 use crate::output;
 
 /// Make a live run look at its publications again: new tables are copied and join, others leave.
@@ -42,6 +43,10 @@ pub async fn run(args: RefreshArgs, context: Context) -> Result<Exit> {
         .map(unquote)
         .map_err(|why| Error::usage(format!("--publication: {why}")))?;
     let (session, run) = target::existing_run(&context, "refresh").await?;
+    if is_foreign(&run) {
+        return Err(no_source(&run.name, "look at")
+            .hint("tables join by themselves, as soon as their topics are there"));
+    }
     let asked = json!({"no_copy": args.no_copy, "publications": publications});
     context.reporter.note("asked the running process to look at its publications again");
     match ask(&session, &run, RequestKind::Refresh, &asked, Patience::Answer(patience), &context.cancel)

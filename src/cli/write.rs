@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use pg::Result;
+use pg::{Error, Result};
 use writer::control::Mode;
 
 use super::options::{Flags, Http, Kafka, Origins, Overrides, Restore, Resync, Selection};
@@ -73,6 +73,12 @@ impl WriteArgs {
 
 pub async fn run(args: WriteArgs, context: Context) -> Result<Exit> {
     if context.settings.kafka.from == From::Debezium {
+        let given = [("--resync", !args.resync.resync.is_empty()), ("--shard", args.shard)];
+        if let Some((flag, _)) = given.iter().find(|(_, given)| *given) {
+            return Err(Error::usage(format!("{flag} is not for --from debezium: there is no source to copy tables from")).hint(
+                "a table is taken anew by a new snapshot of the connector (an incremental one, say), whose events are applied as any others",
+            ));
+        }
         let run = run::Context::of_topics(context.settings, context.reporter, context.cancel)?;
         return sequence::drive(run, "write").await;
     }

@@ -43,6 +43,15 @@ pub fn is_foreign(run: &Run) -> bool {
     run.source.as_ref().is_some_and(|source| source.system_id == SYSTEM)
 }
 
+/// What needs the source can't be asked of such a run.
+#[must_use]
+pub fn no_source(name: &str, what: &str) -> Error {
+    Error::refuse(
+        "NO_SOURCE",
+        format!("run \"{name}\" applies the topics of a Debezium connector: there is no source to {what}"),
+    )
+}
+
 /// Applies until interrupted or refused. Errors that pass, or that somebody has to cure, are tried again and stand in `status`.
 ///
 /// # Errors

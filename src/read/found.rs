@@ -75,6 +75,7 @@ impl Found {
         alone(reading, &run_id)?;
         let session = reading.session().await?;
         let mut announcement = announced(reading, &session, &tail).await?;
+        announcement.take_form(topics::form(&reading.settings), &options.prefix)?;
         let slot = slot::look(&session, &announcement.slot).await?;
         // After the slot (module docs, 1).
         let tail = Tail::read(&options).await?;

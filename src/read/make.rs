@@ -42,6 +42,7 @@ pub async fn make(
     admin.ensure(&own, &[]).await?;
     let mut announcement = Announcement::new(name.clone(), publications);
     announcement.feed = true;
+    announcement.form = Some(topics::form(&reading.settings));
     announcement.timeline = u32::try_from(identity.timeline).ok();
     let (made, at) = match there {
         Some(state) => {

@@ -104,7 +104,7 @@ pub async fn run(reading: &Reading, found: Found, state: &mut State) -> Result<(
     };
     reading.health.step("live");
     let _looking = http::slot(&reading.health, &reading.source, &beside.slot);
-    let (mut said, began) = (false, Instant::now());
+    let (mut said, mut away, began) = (false, false, Instant::now());
     let mut tick = tokio::time::interval(Duration::from_millis(250));
     let (mut looked, mut asked) = (Instant::now(), Instant::now());
     let result = loop {
@@ -132,10 +132,32 @@ pub async fn run(reading: &Reading, found: Found, state: &mut State) -> Result<(
             }
         }
         if asked.elapsed() > ASK {
+            let told = tokio::select! {
+                () = reading.cancel.cancelled() => break Ok(()),
+                told = beside.told_otherwise(&options) => told,
+            };
             asked = Instant::now();
-            if reading.settings.run.publication.is_empty() && beside.told_otherwise(&options).await {
-                reading.reporter.note("the writer follows other publications now: the stream begins anew");
-                break Ok(());
+            match told {
+                Ok(otherwise) => {
+                    if std::mem::take(&mut away) {
+                        reading.reporter.note("the brokers answer again");
+                    }
+                    if otherwise && reading.settings.run.publication.is_empty() {
+                        reading
+                            .reporter
+                            .note("the writer follows other publications now: the stream begins anew");
+                        break Ok(());
+                    }
+                }
+                Err(error) if error.class() == Class::Connection && !away => {
+                    away = true;
+                    let hint = format!(
+                        "nothing is lost: slot \"{}\" retains what they have not taken (see --max-retained-wal), and the stream goes on by itself",
+                        beside.slot
+                    );
+                    reading.reporter.warning(error.to_string(), Some(hint));
+                }
+                Err(error) => tracing::debug!("could not look at the topics: {error}"),
             }
         }
         if looked.elapsed() > LOOK {
@@ -188,17 +210,13 @@ struct Beside {
 }
 
 impl Beside {
-    /// Has the writer announced other publications? Brokers that are away don't say.
-    async fn told_otherwise(&self, options: &kafka::Options) -> bool {
-        match kafka::Tail::read(options).await {
-            Ok(tail) => {
-                tail.told.is_some_and(|told| told.slot == self.slot && told.publications != self.names)
-            }
-            Err(error) => {
-                tracing::debug!("could not look at the topics: {error}");
-                false
-            }
-        }
+    /// Has the writer announced other publications?
+    ///
+    /// # Errors
+    /// Brokers that are away don't say.
+    async fn told_otherwise(&self, options: &kafka::Options) -> Result<bool> {
+        let tail = kafka::Tail::read(options).await?;
+        Ok(tail.told.is_some_and(|told| told.slot == self.slot && told.publications != self.names))
     }
 
     /// False: what is published has changed.

@@ -117,8 +117,8 @@ impl Announce {
         {
             return Ok(());
         }
-        let snapshot = known.and_then(|known| known.snapshot);
-        let announcement = Announcement { snapshot, ..self.announcement.clone() };
+        let (snapshot, form) = known.map_or((None, None), |known| (known.snapshot, known.form));
+        let announcement = Announcement { snapshot, form, ..self.announcement.clone() };
         announcement.send(&self.options, encoder, self.position).await
     }
 }

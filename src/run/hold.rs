@@ -20,9 +20,10 @@ use serde_json::json;
 use tokio::sync::oneshot;
 use tokio_postgres::Client;
 use writer::apply::{Command, Handle};
-use writer::control::{Request, RequestKind, RequestState};
+use writer::control::{Progress, Request, RequestKind, RequestState};
 
 use super::context::Context;
+use super::topics;
 use crate::config::Via;
 
 const POLL: Duration = Duration::from_millis(50);
@@ -100,7 +101,12 @@ pub struct Sides {
 pub async fn sides(context: &Context, client: &Client) -> Result<Sides> {
     let run = &context.name;
     let id = Request::ask(client, run, RequestKind::Verify, &json!({})).await?;
-    let result = both(context, client, id).await;
+    let result = tokio::select! {
+        result = both(context, client, id) => result,
+        away = brokers_away(context, client), if context.settings.run.via == Via::Kafka => {
+            Err(away.with_class(pg::Class::Unverifiable))
+        }
+    };
     let state = if result.is_ok() { RequestState::Released } else { RequestState::Failed };
     Request::advance(client, run, id, state, None, None).await?;
     result
@@ -139,6 +145,26 @@ pub async fn no_reader(context: &Context, pause: Duration) -> Error {
         }
     }
     nobody_reads(context)
+}
+
+/// Ends when for [`LOOKS`] looks no broker has answered and the target has come no further: what is missing up to the point is still in the
+/// reader, or in topics that can't be read. A run that gets on although they don't answer here is waited for.
+async fn brokers_away(context: &Context, client: &Client) -> Error {
+    let (mut away, mut stood) = (0, None);
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let stands = Progress::read(client, &context.name).await.ok().flatten().map(|progress| progress.seq);
+        match topics::answer(&context.settings, LOOK).await {
+            Err(error) if stands == stood => {
+                away += 1;
+                if away >= LOOKS {
+                    return error.context("the target can't come to the point that was chosen");
+                }
+            }
+            _ => away = 0,
+        }
+        stood = stands;
+    }
 }
 
 /// Does anybody stream the run's slot now?

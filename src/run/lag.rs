@@ -37,18 +37,18 @@ pub struct LagWatch {
 const PAUSE: Duration = Duration::from_secs(1);
 
 impl LagWatch {
-    /// For the topics of these tables.
+    /// For the topics of these tables. `known`: what was found before this attempt.
     ///
     /// # Errors
     /// Class `Usage`: settings that librdkafka refuses.
-    pub fn start(context: &Context, tables: &[RunTable]) -> Result<LagWatch> {
+    pub fn start(context: &Context, tables: &[RunTable], known: Vec<TopicLive>) -> Result<LagWatch> {
         let options = topics::options(&context.settings)?;
         let lag = Lag::new(&options)?;
         let names = envelope::Topics::new(&options.prefix);
         let tables = tables.iter().filter(|table| table.state != TableState::Left);
         let tables: Vec<String> = tables.map(|table| names.table(&table.name)).collect();
         let (applied, asked) = watch::channel(None);
-        let (tell, found) = watch::channel(Found::default());
+        let (tell, found) = watch::channel(Found { topics: known, warnings: Vec::new() });
         let ask = Ask {
             lag,
             tables,

@@ -6,7 +6,7 @@
 //! ```
 
 use std::collections::{HashMap, HashSet};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kafka::outbox::Beside;
 use kafka::{
@@ -24,7 +24,7 @@ use writer::control::{Run, RunTable};
 
 use super::context::Context;
 use super::modes;
-use crate::config::{KafkaValues, Settings};
+use crate::config::{KafkaValues, Settings, Value as _};
 
 /// The run's topics before its stream begins.
 pub struct Topics {
@@ -37,6 +37,8 @@ pub struct Topics {
     pub read: Lsn,
     /// What a reader has written as rows of a snapshot.
     pub snapshot: Option<Written>,
+    /// The form of the events that a reader has written.
+    pub form: Option<String>,
     /// The source's timeline that they were read from last.
     pub timeline: Option<u32>,
     /// Tables that other processes feed.
@@ -73,7 +75,8 @@ impl Topics {
         let start = tail.position().map_or(applied, |end| end.max(applied));
         let timeline = tail.timeline();
         let read = tail.read_to().unwrap_or_default();
-        let snapshot = tail.announcement.and_then(|announcement| announcement.snapshot);
+        let (snapshot, form) =
+            tail.announcement.map_or((None, None), |announced| (announced.snapshot, announced.form));
         Ok(Topics {
             options,
             envelope,
@@ -81,6 +84,7 @@ impl Topics {
             start,
             read,
             snapshot,
+            form,
             timeline,
             elsewhere: HashSet::new(),
             others: true,
@@ -306,6 +310,12 @@ pub fn run_id(settings: &Settings, run: &Run) -> String {
     format!("{}@{}/{}", run.name, run.slot_lsn.unwrap_or_default(), values(settings))
 }
 
+/// The form of the events beside their values, as a reader announces it.
+pub fn form(settings: &Settings) -> String {
+    let (schemas, tombstones) = (settings.kafka.schemas, settings.kafka.tombstones);
+    format!("schemas={}, tombstones={}", schemas.show(), tombstones.show())
+}
+
 /// The form of the values, as it stands in the run's id.
 pub fn values(settings: &Settings) -> String {
     let values = match settings.kafka.values {
@@ -317,20 +327,36 @@ pub fn values(settings: &Settings) -> String {
 
 /// Looks at brokers and topics before a run begins, and changes nothing. `resumes`: the run has begun, and the topics may be its own.
 ///
-/// Answers with what is weaker than the settings ask for.
+/// Answers with what is weaker than the settings ask for, and with all that would stop the run, as far as the brokers can be asked.
 ///
 /// # Errors
-/// What would stop the run.
-pub async fn preflight(settings: &Settings, tables: &[TableSpec], resumes: bool) -> Result<Vec<Weakness>> {
+/// They can't, or the topics are another run's.
+pub async fn preflight(
+    settings: &Settings,
+    tables: &[TableSpec],
+    resumes: bool,
+) -> Result<(Vec<Weakness>, Vec<Error>)> {
     let options = options(settings)?;
     kafka::reach(&options).await?;
-    let weak = Admin::new(&options)?.look(&envelope::Topics::new(&options.prefix), &streamed(tables)).await?;
+    let admin = Admin::new(&options)?;
+    let (weak, mut refused) = admin.look(&envelope::Topics::new(&options.prefix), &streamed(tables)).await?;
     let tail = Tail::read(&options).await?;
     if resumes || (tail.run_id.is_none() && tail.system_identifier.is_none()) {
-        return Ok(weak);
+        return Ok((weak, refused));
     }
-    tail.check(&options.prefix, tail.system_identifier.as_deref().unwrap_or_default(), "new")?;
-    Ok(weak)
+    let system = tail.system_identifier.as_deref().unwrap_or_default();
+    refused.extend(tail.check(&options.prefix, system, "new").err());
+    Ok((weak, refused))
+}
+
+/// Whether a broker answers within `patience`.
+///
+/// # Errors
+/// None does, or the settings are refused.
+pub async fn answer(settings: &Settings, patience: Duration) -> Result<()> {
+    let options = options(settings)?;
+    let topic = envelope::Topics::new(&options.prefix).heartbeat;
+    Admin::new(&options)?.answers(&topic, patience).await
 }
 
 /// Removes the topics of a run, if they are its own, and says so.

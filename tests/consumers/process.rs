@@ -1,5 +1,7 @@
 //! A worker as a process of its own, so that it can be killed.
 
+use std::fs::File;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use inbox::{Options, Worker};
@@ -18,30 +20,32 @@ const TOPICS: &str = "INBOX_TEST_TOPICS";
 /// The inventory service of examples/orders.
 pub struct Inventories {
     child: Child,
+    log: PathBuf,
 }
 
 impl Inventories {
     pub fn start(database: &str, brokers: &str, group: &str, topics: &str, failpoints: &str) -> Inventories {
+        let log = scratch::folder("inventories").join("log");
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["consumers::process::inventory_process", "--exact", "--ignored", "--nocapture"])
             .envs([(DATABASE, database), (BROKERS, brokers), (GROUP, group), (TOPICS, topics)])
             .env("FAILPOINTS", failpoints)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(std::env::var("INBOX_LOG").map_or_else(
-                |_| Stdio::null(),
-                |dir| {
-                    let n = std::time::SystemTime::now()
-                        .duration_since(std::time::UNIX_EPOCH)
-                        .unwrap()
-                        .as_millis();
-                    std::fs::File::create(format!("{dir}/inv-{}-{n}.log", std::process::id())).unwrap().into()
-                },
-            ))
+            .stderr(File::create(&log).unwrap())
             .spawn()
             .unwrap();
         scratch::watch(child.id());
-        Inventories { child }
+        Inventories { child, log }
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// What it has logged.
+    pub fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
     }
 
     pub fn wait(&mut self) {
@@ -69,10 +73,7 @@ fn inventory_process() {
     let mut options = Options::new(variable(BROKERS), variable(GROUP), topics.split(','));
     // A member that was killed is missed soon.
     options.kafka = vec![("session.timeout.ms".into(), "6000".into())];
-    if std::env::var("INBOX_LOG").is_ok() {
-        options.kafka.push(("debug".into(), "cgrp,topic,fetch,consumer".into()));
-        tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::DEBUG).init();
-    }
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(tracing::Level::DEBUG).init();
     let worker = Worker::new(options, inbox::plain(database.parse().unwrap()));
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(worker.run(&Inventory, CancellationToken::new())).unwrap();

@@ -303,7 +303,17 @@ async fn what_cannot_be_understood_stops_the_writer_and_nothing_of_it_is_applied
     assert_eq!(status.0["error"]["code"], "EVENT_MALFORMED", "{status:?}");
     let there: i64 = rig.server.value("copy", "SELECT count(*) FROM a WHERE id IN (1, 5000)").await;
     assert_eq!(there, 1, "what is behind the record waits, and the record was not applied");
+    // What needs a source is refused, at once.
+    for command in ["cutover", "refresh"] {
+        let output = rig.walferry.command(command).run().await.expect_code(4);
+        assert!(output.stderr.contains("there is no source to"), "{command}: {output:?}");
+    }
     running.kill9().await;
+    for flag in [&["--resync", "a"][..], &["--shard"]] {
+        let write = rig.walferry.command("write").args(&["--from", "debezium", "--prefix", &rig.prefix]);
+        let output = write.args(&["--brokers", &kafka.brokers()]).args(flag).run().await.expect_code(2);
+        assert!(output.stderr.contains(flag[0]), "{output:?}");
+    }
     // Topics of a table that the target has not got, and topics that are not there.
     rig.server.sql("copy", "ALTER TABLE a RENAME TO elsewhere").await;
     let output = rig.write().await.wait_exit().await.expect_code(4);

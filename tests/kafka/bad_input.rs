@@ -100,6 +100,12 @@ async fn a_record_that_can_not_be_understood_stops_the_writer_before_it() {
             status.0["error"]["message"].as_str().is_some_and(|text| text.contains(&prefix)),
             "{junk}: {status:?}"
         );
+        let hint = status.0["error"]["hint"].as_str().unwrap_or_default();
+        let again = if junk == "marker" { "--resync '*'" } else { "--resync TABLE" };
+        assert!(hint.contains(again), "{junk}: {hint}");
+        // How far it is behind shows nevertheless.
+        let topics = status.0["topics"].as_array().unwrap();
+        assert!(topics.iter().any(|known| known["topic"] == topic.as_str()), "{junk}: {status:?}");
         feed.expect_on_targets("SELECT (SELECT max(id) FROM a), (SELECT max(id) FROM b)", &["1|1"]).await;
         // Nor by the same command again.
         feed.restart().await;

@@ -188,6 +188,49 @@ async fn a_reader_that_ends_under_a_cutover_does_not_leave_the_source_fenced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_outage_of_the_brokers_is_said_by_the_reader_and_ends_a_comparison() {
+    let mut kafka = Kafka::start().await;
+    let mut feed = Feed::of(TABLE).via(&kafka, "f").ways(&[Way::Default]).services().start().await;
+    feed.source("INSERT INTO t VALUES (1000, 'before')").await;
+    feed.expect_exact().await;
+    kafka.kill9();
+    feed.source("INSERT INTO t VALUES (1001, 'on its way')").await;
+    let verify = feed.lanes[0].walferry.command("verify");
+    let output = verify.spawn().wait_exit_within(Duration::from_secs(120)).await.expect_code(3);
+    assert!(output.stderr.contains("can't come to the point"), "{output:#?}");
+    let reader = feed.lanes[0].reader.as_mut().unwrap();
+    reader.wait_for_stderr("retains what they have not taken").await;
+    kafka.restart().await;
+    feed.lanes[0].reader.as_mut().unwrap().wait_for_stderr("the brokers answer again").await;
+    feed.expect_exact().await;
+    feed.end().await;
+}
+
+/// A writer understands both; others that read the topic do not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_keeps_to_the_form_of_events_that_the_topics_have() {
+    let mut feed = services(TABLE).await.start().await;
+    feed.source("INSERT INTO t VALUES (1000, 'bare')").await;
+    feed.expect_exact().await;
+    feed.lanes[0].kill_reader().await;
+    for flag in ["--schemas", "--no-tombstones"] {
+        let reader = feed.lanes[0].reader_command.clone().unwrap().args(&[flag]);
+        let output = reader.run().await.expect_code(4);
+        assert!(output.stderr.contains("KAFKA_OTHER_RUN") && output.stderr.contains(flag), "{output:#?}");
+    }
+    // The writer has no say in it: it announces the run anew, and the form stays.
+    feed.lanes[0].kill_writer().await;
+    feed.lanes[0].start_writer();
+    feed.wait_live().await;
+    let reader = feed.lanes[0].reader_command.clone().unwrap().args(&["--schemas"]);
+    reader.run().await.expect_code(4);
+    feed.lanes[0].start_reader();
+    feed.source("INSERT INTO t VALUES (1001, 'bare as well')").await;
+    feed.expect_exact().await;
+    feed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_reader_gives_way_and_readers_of_something_else_are_refused() {
     let kafka = Kafka::shared().await;
     let prefix = Kafka::prefix();

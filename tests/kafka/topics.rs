@@ -75,6 +75,29 @@ async fn a_topic_that_is_less_than_was_asked_for_is_a_finding() {
     feed.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn check_names_every_topic_that_would_stop_the_run() {
+    let kafka = Kafka::shared().await;
+    let prefix = Kafka::prefix();
+    let compacted = ["transaction", "public.t"].map(|name| format!("{prefix}.{name}"));
+    for topic in &compacted {
+        let new = NewTopic::new(topic, 1, TopicReplication::Fixed(1)).set("cleanup.policy", "compact");
+        kafka.admin().create_topics([&new], &AdminOptions::new()).await.unwrap().remove(0).unwrap();
+    }
+    let tables = r#"CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE "a b" (id int PRIMARY KEY); CREATE TABLE a_b (id int PRIMARY KEY);
+        CREATE SCHEMA "x.y"; CREATE TABLE "x.y".z (id int PRIMARY KEY); CREATE SCHEMA x; CREATE TABLE x."y.z" (id int PRIMARY KEY);"#;
+    let feed = Feed::of(tables).ways(&[Way::Default]).prepare().await;
+    let arguments = ["--via", "kafka", "--brokers", &kafka.brokers(), "--prefix", &prefix];
+    let check = feed.lanes[0].walferry.command("check").args(&arguments).run().await.expect_code(4);
+    let shared = [format!("share topic \"{prefix}.public.a_b\""), format!("share topic \"{prefix}.x.y.z\"")];
+    for said in
+        compacted.iter().map(|topic| format!("topic \"{topic}\" has cleanup.policy=compact")).chain(shared)
+    {
+        assert!(check.said().contains(&said), "{said}: {check:#?}");
+    }
+    feed.end().await;
+}
+
 /// The records come from the Java producer that Kafka's own tool uses; its partitioner is the one that every Java client has by default.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_in_the_partition_where_java_puts_it() {

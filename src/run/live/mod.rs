@@ -126,7 +126,13 @@ pub async fn stream(context: &Context, owner: &mut Owner, run: &Run, backoff: &m
     }
     let mut announcement = Announcement::new(&run.slot, look.names.clone());
     announcement.timeline = run.source.as_ref().and_then(|source| u32::try_from(source.timeline).ok());
-    announcement.snapshot = topics.as_ref().and_then(|topics| topics.snapshot);
+    if let Some(topics) = &topics {
+        announcement.snapshot = topics.snapshot;
+        announcement.form.clone_from(&topics.form);
+        if context.half == Half::Both {
+            announcement.take_form(topics::form(&context.settings), context.settings.kafka_prefix())?;
+        }
+    }
     let mut options =
         stream::Options::new(context.source.clone(), &context.name, &run.slot, look.names, from);
     // A standby may have taken over since that was looked at.
@@ -166,7 +172,7 @@ pub async fn stream(context: &Context, owner: &mut Owner, run: &Run, backoff: &m
     let mut notifications = owner.notifications.take();
     let lag = match context.settings.run.via {
         Via::Direct => None,
-        Via::Kafka => Some(LagWatch::start(context, &tables)?),
+        Via::Kafka => Some(LagWatch::start(context, &tables, run.live.topics.clone())?),
     };
     let (watched, owned) = (handle.clone(), &*owner);
     let result = beside::run(

@@ -32,7 +32,9 @@ pub enum Ended {
 pub async fn help(context: &Context) -> Result<Ended> {
     context.health.step("helping");
     let id = format!("{}_{}_{}", monitor::hostname(), std::process::id(), monitor::unix_ms());
-    context.reporter.note("another process leads: this one takes the tables that it is handed");
+    context.reporter.note(
+        "another process leads: this one takes the tables that it is handed, which are none as long as the other was started without --shard",
+    );
     let retry = &context.settings.retry;
     let mut backoff = Backoff::new(retry.connection_max, retry.blocked_max);
     loop {

@@ -69,11 +69,29 @@ impl Decoder {
     /// Class `Stop`, code `EVENT_MALFORMED`: it is none of these events, or says something that can't be.
     pub fn decode(&mut self, record: &Record<'_>) -> Result<Decoded> {
         self.understand(record).map_err(|error| {
-            error.context(format_args!(
+            let error = error.context(format_args!(
                 "topic \"{}\", partition {}, offset {}",
                 record.topic, record.partition, record.offset
-            ))
+            ));
+            if error.code() == MALFORMED { error.hint(self.way_out(record.topic)) } else { error }
         })
+    }
+
+    /// What to do about a record that is no event.
+    fn way_out(&self, topic: &str) -> String {
+        let anew = match self.dialect {
+            Dialect::Walferry if topic == self.topics.transaction => {
+                "to take everything anew: walferry write --resync '*'"
+            }
+            Dialect::Walferry => "to take the table anew: walferry write --resync TABLE",
+            Dialect::Debezium => {
+                "nothing behind it is applied; to start over: walferry clean, then topics of the connector (another topic.prefix) that \
+                 nothing else writes to, with a snapshot"
+            }
+        };
+        format!(
+            "something else writes to this topic, or the settings (dialect, values, schemas) are not those that it was written with; {anew}"
+        )
     }
 
     fn understand(&mut self, record: &Record<'_>) -> Result<Decoded> {
@@ -154,11 +172,10 @@ fn origin(record: &Record<'_>) -> Result<Origin> {
     })
 }
 
+const MALFORMED: &str = "EVENT_MALFORMED";
+
 fn malformed(what: impl Into<String>) -> Error {
-    Error::stop("EVENT_MALFORMED", format!("malformed event: {}", what.into())).hint(
-        "something else writes to this topic, or the settings (dialect, values, schemas) are not those that it was written with; \
-         to take the table anew: walferry write --resync TABLE",
-    )
+    Error::stop(MALFORMED, format!("malformed event: {}", what.into()))
 }
 
 fn missing(name: &str) -> Error {
