@@ -16,6 +16,7 @@ pub mod layout;
 pub mod plan;
 mod publication;
 pub mod record;
+mod retention;
 pub mod shared;
 mod slot;
 mod snapshot;
@@ -49,6 +50,7 @@ pub struct Context {
     pub counters: Arc<Counters>,
     /// Smallest message limit of any topic seen, over all streams of the process.
     pub smallest: Arc<std::sync::atomic::AtomicUsize>,
+    trouble: retention::Trouble,
 }
 
 impl Context {
@@ -64,6 +66,7 @@ impl Context {
             health: Health::default(),
             counters: Arc::new(Counters::default()),
             smallest: Arc::new(usize::MAX.into()),
+            trouble: retention::Trouble::default(),
         })
     }
 

@@ -1,9 +1,9 @@
 //! What has to be known about the slot's beginning later on: rows that were there before it never came through it.
 //!
-//! One row in `walferry.outbox_slots` on the source, written when the slot is made (or, for the slot of a run that does something else as
-//! well, when routing from it begins) and never again.
+//! One row in `walferry.outbox_slots` on the source, written when the slot is made (or, for one that was there and for the slot of a run that
+//! does something else as well, when routing from it begins) and never again.
 
-use pg::{Lsn, Result, Session};
+use pg::{Error, Lsn, Result, Session};
 
 use super::{Context, connect};
 
@@ -62,8 +62,7 @@ pub async fn read(session: &Session, slot: &str) -> Result<Option<SlotRecord>> {
     .transpose()
 }
 
-/// Writes the record; makes its table where it is missing.
-pub async fn write(session: &Session, slot: &str, record: &SlotRecord) -> Result<()> {
+async fn make_table(session: &Session) -> Result<()> {
     let there: bool = session
         .query_one("SELECT pg_catalog.to_regclass('walferry.outbox_slots') IS NOT NULL", &[])
         .await?
@@ -76,6 +75,12 @@ pub async fn write(session: &Session, slot: &str, record: &SlotRecord) -> Result
         }
         session.batch_execute(TABLES).await?;
     }
+    Ok(())
+}
+
+/// Writes the record; makes its table where it is missing.
+pub async fn write(session: &Session, slot: &str, record: &SlotRecord) -> Result<()> {
+    make_table(session).await?;
     session
         .execute(
             "INSERT INTO walferry.outbox_slots (slot, consistent_point, snapshot, shared) VALUES ($1, $2::text::pg_lsn, $3, $4)
@@ -91,17 +96,51 @@ pub async fn write(session: &Session, slot: &str, record: &SlotRecord) -> Result
 pub async fn note(context: &Context, record: &SlotRecord) -> Result<()> {
     let admin = connect(&context.admin, &context.name, "admin").await?;
     match write(&admin, &context.slot, record).await {
-        Ok(()) => Ok(()),
         Err(error) if error.is(pg::sqlstate::INSUFFICIENT_PRIVILEGE) => {
-            context.reporter.warning(
-                "the slot's beginning could not be recorded on the source: outbox clean will delete nothing, and a slot that gets lost is made \
-                 anew without a word",
-                Some("walferry outbox init (as an administrator) makes the table for it, or give --source-admin".to_owned()),
-            );
+            unrecorded(context, &error);
             Ok(())
         }
-        Err(error) => Err(error),
+        written => written,
     }
+}
+
+/// Says that there is no record, and why.
+pub fn unrecorded(context: &Context, error: &Error) {
+    context.reporter.warning(
+        format!(
+            "the slot's beginning could not be recorded on the source: {error}; outbox clean will delete nothing, and a slot that gets lost is \
+             made anew without a word"
+        ),
+        Some("walferry outbox init (as an administrator) makes the table for it, or give --source-admin".to_owned()),
+    );
+}
+
+/// How many of the last transactions are asked whether they are running.
+const ASKED: i64 = 1_000_000;
+
+/// Puts a slot on record that was there already: what is visible now counts as from before it. False: there was a record, which this role can't read.
+///
+/// A transaction that is running now is one of the stream's, with all its subtransactions. The snapshot has no numbers of those, once they are
+/// released, so each number that may be one is asked for. One that is older than all that are asked counts as from before, and its rows are kept.
+pub async fn adopt(context: &Context, confirmed: Lsn) -> Result<bool> {
+    let admin = connect(&context.admin, &context.name, "admin").await?;
+    make_table(&admin).await?;
+    let made = admin
+        .execute(
+            "INSERT INTO walferry.outbox_slots (slot, consistent_point, snapshot)
+             SELECT $1, $2::text::pg_lsn, pg_catalog.concat(low, ':', high, ':', (
+                 SELECT pg_catalog.string_agg(running::text, ',' ORDER BY running) FROM (
+                     SELECT pg_catalog.txid_snapshot_xip(pg_catalog.txid_current_snapshot()) AS running
+                     UNION
+                     SELECT asked FROM pg_catalog.generate_series(GREATEST(low, high - $3), high - 1) AS asked
+                     WHERE pg_catalog.txid_status(asked) = 'in progress') AS all_running))
+             FROM (SELECT pg_catalog.txid_snapshot_xmin(pg_catalog.txid_current_snapshot()) AS low,
+                          pg_catalog.txid_snapshot_xmax(pg_catalog.txid_current_snapshot()) AS high) AS now
+             ON CONFLICT (slot) DO NOTHING",
+            &[&context.slot, &confirmed.to_string(), &ASKED],
+        )
+        .await?;
+    Ok(made > 0)
 }
 
 /// Forgets a slot.

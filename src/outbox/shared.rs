@@ -25,6 +25,7 @@ use writer::control::OutboxLive;
 
 use super::plan::{self, Plan, Table};
 use super::record::{self, SlotRecord};
+use super::retention::{self, Trouble};
 use super::{Context, publication, stream};
 use crate::config::{Settings, Via};
 use crate::http::{self, Health};
@@ -37,6 +38,7 @@ pub struct Shared {
     cancel: CancellationToken,
     counters: Arc<Counters>,
     smallest: Arc<AtomicUsize>,
+    trouble: Trouble,
     /// It has routed: what is missing now may come back.
     began: AtomicBool,
 }
@@ -106,6 +108,7 @@ impl Shared {
             cancel: cancel.clone(),
             counters: Arc::default(),
             smallest: Arc::new(usize::MAX.into()),
+            trouble: Trouble::default(),
             began: AtomicBool::new(false),
         }))
     }
@@ -161,6 +164,7 @@ impl Shared {
         context.health = health.clone();
         context.counters = self.counters.clone();
         context.smallest = self.smallest.clone();
+        context.trouble = self.trouble.clone();
         if !began {
             plan.say(&context);
         }
@@ -197,13 +201,11 @@ impl Watch {
         loop {
             tick.tick().await;
             http::dead_letters(self.context.counters.dead_letters.load(Ordering::Relaxed));
-            if self.context.settings.outbox.retention.is_none() || cleaned.elapsed() < stream::CLEAN_EVERY {
+            if self.context.settings.outbox.retention.is_none() || cleaned.elapsed() < retention::every() {
                 continue;
             }
             cleaned = Instant::now();
-            if let Err(error) = stream::clean(&self.context, &self.tables).await {
-                self.context.reporter.blocked(&error);
-            }
+            retention::clean(&self.context, &self.tables).await;
         }
     }
 }
@@ -211,7 +213,8 @@ impl Watch {
 /// Puts on record, for cleanup, which rows were there before. Whoever had a transaction number then may have committed before the stream's
 /// beginning: each of them counts as there.
 async fn begins(context: &Context, session: &Session, slot_lsn: Lsn) -> Result<()> {
-    if record::read(session, &context.slot).await?.is_some_and(|record| record.consistent_point == slot_lsn) {
+    let known = record::read(session, &context.slot).await?;
+    if known.is_some_and(|record| record.shared && record.consistent_point == slot_lsn) {
         return Ok(());
     }
     let next: i64 = session

@@ -16,8 +16,12 @@ pub async fn ensure(context: &Context, session: &Session, plan: &Plan, started: 
     let name = &context.slot;
     if let Some(state) = slot::look(session, name).await? {
         state.check_usable(context.source.dbname())?;
-        *started = true;
-        return confirmed(&state);
+        let first = !std::mem::replace(started, true);
+        let confirmed = confirmed(&state)?;
+        if record::read(session, name).await?.is_none() {
+            adopt(context, plan, confirmed, first).await;
+        }
+        return Ok(confirmed);
     }
     if *started || record::read(session, name).await?.is_some() {
         return Err(Error::refuse("SLOT_MISSING", format!("replication slot \"{name}\" does not exist any more"))
@@ -41,6 +45,21 @@ fn confirmed(state: &SlotState) -> Result<Lsn> {
     state.confirmed_flush().ok_or_else(|| {
         Error::connection(format!("replication slot \"{}\" is still being made", state.slot_name))
     })
+}
+
+/// A slot of which there is no record: another reader's, or recording it failed. Routing goes on without one, so what fails is said, at the first
+/// look alone.
+async fn adopt(context: &Context, plan: &Plan, confirmed: Lsn, first: bool) {
+    match record::adopt(context, confirmed).await {
+        Ok(true) if !plan.tables.is_empty() => context.reporter.note(format!(
+            "took up replication slot \"{}\" at {confirmed}: rows that are there now count as from before the slot, and are never cleaned up \
+             (outbox clean --before-slot does that, if they all were published)",
+            context.slot
+        )),
+        Ok(_) => {}
+        Err(error) if first => record::unrecorded(context, &error),
+        Err(error) => tracing::debug!("the slot's beginning could not be recorded: {error}"),
+    }
 }
 
 async fn make(context: &Context, plan: &Plan) -> Result<()> {

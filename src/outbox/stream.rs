@@ -13,8 +13,8 @@ use reader::stream;
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
-use super::cleanup::{self, CleanOptions};
-use super::plan::{Plan, Table};
+use super::plan::Plan;
+use super::retention;
 use crate::http;
 use crate::run::limit::Limit;
 use crate::run::retry::Backoff;
@@ -24,10 +24,8 @@ use crate::run::topics;
 const SETTLED: Duration = Duration::from_secs(2);
 /// A source that needs longer for a look is as good as away.
 const PATIENCE: Duration = Duration::from_secs(40);
-/// How often rows that are older than `outbox.retention` are looked for.
-pub const CLEAN_EVERY: Duration = Duration::from_secs(60);
 
-type Cleaning<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
+type Cleaning<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// Do the brokers answer? Asked before the slot is made, so that a mistyped name leaves nothing on the source.
 pub async fn brokers_answer(context: &Context) -> Result<()> {
@@ -109,12 +107,7 @@ pub async fn run(
                 break (&mut reader).await;
             }
             ended = &mut reader => break ended,
-            done = finished(&mut cleaning) => {
-                cleaning = None;
-                if let Err(error) = done {
-                    context.reporter.blocked(&error);
-                }
-            }
+            () = finished(&mut cleaning) => cleaning = None,
             _ = tick.tick() => {
                 let delivered = durable.borrow().flushed;
                 if delivered > start {
@@ -145,10 +138,10 @@ pub async fn run(
                     Ok(Err(error)) => tracing::debug!("could not look at the source: {error}"),
                     Err(_) => {}
                 }
-                let due = context.settings.outbox.retention.is_some() && cleaned.elapsed() > CLEAN_EVERY;
+                let due = context.settings.outbox.retention.is_some() && cleaned.elapsed() > retention::every();
                 if due && cleaning.is_none() {
                     cleaned = Instant::now();
-                    cleaning = Some(Box::pin(clean(context, &plan.tables)));
+                    cleaning = Some(Box::pin(retention::clean(context, &plan.tables)));
                 }
             }
         }
@@ -161,30 +154,11 @@ pub async fn run(
     }
 }
 
-async fn finished(cleaning: &mut Option<Cleaning<'_>>) -> Result<()> {
+async fn finished(cleaning: &mut Option<Cleaning<'_>>) {
     match cleaning {
         Some(cleaning) => cleaning.await,
         None => std::future::pending().await,
     }
-}
-
-/// Deletes what is old enough, on a connection of its own.
-pub async fn clean(context: &Context, tables: &[Table]) -> Result<()> {
-    let Some(retention) = context.settings.outbox.retention else { return Ok(()) };
-    let options = CleanOptions {
-        retention,
-        batch: context.settings.outbox.retention_batch,
-        before_slot: false,
-        wait: Duration::from_secs(30),
-    };
-    let session = super::connect(&context.source, &context.name, "cleanup").await?;
-    for table in tables {
-        let done = cleanup::clean(context, &session, table, &options).await?;
-        if done.rows > 0 || done.partitions > 0 {
-            tracing::info!("cleanup of {}: {} rows, {} partitions", table.name, done.rows, done.partitions);
-        }
-    }
-    Ok(())
 }
 
 struct Watch {

@@ -78,6 +78,79 @@ async fn rows_from_before_the_slot_stay_unless_they_are_published_too() {
     rig.end().await;
 }
 
+/// What a slot was made for by somebody else: the publication, the slot, and rows from before it and behind it.
+async fn adopted() -> Rig {
+    let rig = Rig::new(&format!("{TABLE}; {INSERT}")).await;
+    let slot = rig.walferry.run_name().to_owned();
+    rig.sql(&format!("CREATE PUBLICATION {slot} FOR TABLE outbox")).await;
+    rig.sql(&format!("SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')")).await;
+    rig.sql(INSERT).await;
+    rig
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_slot_that_was_there_already_what_is_committed_later_is_deleted() {
+    let rig = adopted().await;
+    let late = rig.source.connect(&rig.database).await;
+    late.batch_execute(&format!("BEGIN; SELECT txid_current(); SAVEPOINT s; {INSERT}; RELEASE s"))
+        .await
+        .unwrap();
+    let mut rig = rig.start().await;
+    rig.running
+        .as_mut()
+        .unwrap()
+        .wait_for_stderr("rows that are there now count as from before the slot")
+        .await;
+    rig.sql(INSERT).await;
+    let kept =
+        |output: &Output| output.stdout.contains("1000 rows deleted, 2000 rows from before the slot kept");
+    let output = clean(&rig, &[]).await.expect_code(0);
+    assert!(kept(&output), "{output:#?}");
+    // What was open then is one of the stream's: kept until Kafka has it, then deleted.
+    rig.stop().await;
+    late.batch_execute("COMMIT").await.unwrap();
+    clean(&rig, &["--wait", "1s"]).await.expect_code(1);
+    assert_eq!(rows(&rig).await, 3000, "committed, and not delivered");
+    rig.restart().await;
+    let output = clean(&rig, &[]).await.expect_code(0);
+    assert!(kept(&output), "{output:#?}");
+    assert!(!rig.running.as_ref().unwrap().stderr().contains("count as from before"), "it is on record");
+    assert_eq!(rig.records("Order", 3000).await.len(), 3000);
+    clean(&rig, &["--before-slot"]).await.expect_code(0);
+    assert_eq!(rows(&rig).await, 0);
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_right_to_record_a_slot_it_is_said_once_and_made_good_for_later() {
+    let rig = adopted().await;
+    let role = format!("bare_{}", rig.prefix);
+    rig.source.create_role(&role, "REPLICATION").await;
+    rig.sql(&format!("GRANT SELECT, DELETE ON outbox TO {role}")).await;
+    let source = rig.source.uri_as(&role, &rig.database);
+    let mut rig = rig.arg("--source").arg(&source).set("outbox.retention=7d").arg("-vv");
+    rig.restart_with(&[("FAILPOINTS", "outbox-clean-often=return")]).await;
+    let said = |rig: &Rig, what: &str| rig.running.as_ref().unwrap().stderr().matches(what).count();
+    rig.running.as_mut().unwrap().wait_for_stderr("cleanup fails as before").await;
+    let cut = format!(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}' AND backend_type = 'walsender'"
+    );
+    rig.source.query(&rig.database, &cut).await;
+    let running = rig.running.as_mut().unwrap();
+    running.wait_for_stderr("the slot's beginning could not be recorded: ").await;
+    running.wait_for_stderr_after(running.stderr().len(), "cleanup fails as before").await;
+    assert_eq!(said(&rig, "could not be recorded on the source"), 1, "at the first look");
+    assert_eq!(said(&rig, "error: it is not known which rows"), 1, "of many attempts");
+    // With the rights the next connection makes it good.
+    rig.walferry.command("outbox").args(&["init", "--run-role", &role]).run().await.expect_code(0);
+    rig.source.query(&rig.database, &cut).await;
+    rig.running.as_mut().unwrap().wait_for_stderr("rows that are there now count as").await;
+    rig.sql(INSERT).await;
+    let gone = "SELECT count(*) = 2000 FROM outbox";
+    rig.source.wait_until(&rig.database, gone, PATIENCE).await;
+    rig.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_table_does_not_grow_with_what_was_deleted() {
     let rig = Rig::new(TABLE).await.set("outbox.retention_batch=300").start().await;
