@@ -23,6 +23,7 @@ use tokio::time::{Instant, sleep};
 use super::plan::Table;
 use super::record::{self, SlotRecord};
 use super::{Context, layout};
+use crate::config::Settings;
 
 /// Rows of one look.
 const LOOK: i64 = 50_000;
@@ -62,20 +63,9 @@ pub async fn clean(
     table: &Table,
     options: &CleanOptions,
 ) -> Result<Cleaned> {
-    let column = column(context, table)?;
+    let old = old(&context.settings, table, options.retention)?;
     let record = record::read(session, &context.slot).await?;
     let before = before(session, record.as_ref(), options).await?;
-    let old = format!(
-        "{column} < pg_catalog.clock_timestamp(){} - pg_catalog.make_interval(secs => {})",
-        if table.types.column(&column).is_some_and(|c| c.base_name == "timestamp") {
-            " AT TIME ZONE 'UTC'"
-        } else {
-            ""
-        },
-        options.retention.as_secs_f64()
-    );
-    let column_sql = pg::quote_ident(&column);
-    let old = old.replacen(&column, &column_sql, 1);
     let mut cleaned = Cleaned::default();
     if table.partitioned {
         partitions(context, session, table, &old, &before, options, &mut cleaned).await?;
@@ -139,25 +129,52 @@ async fn delete(session: &Session, table: &Table, batch: &[(u32, String, String)
     })
 }
 
-/// The column that says how old a row is.
-fn column(context: &Context, table: &Table) -> Result<String> {
-    let named = context.settings.outbox.retention_column.clone().or_else(|| table.options.timestamp.clone());
-    let candidates = match named {
+/// How far behind UTC the clock of a time zone may be. A `timestamp` doesn't say in which zone it was written: that is the writer's session's,
+/// which need not be the server's. Only what is older by this much is old wherever it was written.
+const FURTHEST_BEHIND: Duration = Duration::from_secs(12 * 3600);
+
+/// A condition that holds for rows that are old enough; all of them where nothing is too young.
+///
+/// # Errors
+/// `OUTBOX_RETENTION`: the table has no column that says how old a row is.
+pub fn old(settings: &Settings, table: &Table, retention: Duration) -> Result<String> {
+    let named = settings.outbox.retention_column.as_ref();
+    if retention.is_zero() && named.is_none() {
+        return Ok("true".to_owned());
+    }
+    let candidates: Vec<&str> = match named.or(table.options.timestamp.as_ref()) {
         Some(name) => vec![name],
-        None => vec!["created_at".to_owned(), "timestamp".to_owned()],
+        None => vec!["created_at", "timestamp"],
     };
-    let fits = |name: &String| {
-        table.types.column(name).is_some_and(|column| {
-            !column.array && matches!(column.base_name.as_str(), "timestamp" | "timestamptz")
-        })
+    let column = candidates
+        .iter()
+        .filter_map(|name| table.types.column(name))
+        .find(|column| !column.array && matches!(column.base_name.as_str(), "timestamp" | "timestamptz"))
+        .ok_or_else(|| {
+            Error::refuse(
+                "OUTBOX_RETENTION",
+                format!(
+                    "outbox.retention_column: table {} has no timestamp or timestamptz column \"{}\"",
+                    table.name,
+                    candidates.join("\" or \"")
+                ),
+            )
+            .hint("give --set outbox.retention_column=COLUMN, or add one: ADD COLUMN created_at timestamptz NOT NULL DEFAULT now()")
+        })?;
+    if retention.is_zero() {
+        return Ok("true".to_owned());
+    }
+    let (now, age) = match column.base_name.as_str() {
+        "timestamp" => {
+            ("pg_catalog.clock_timestamp() AT TIME ZONE 'UTC'", retention.saturating_add(FURTHEST_BEHIND))
+        }
+        _ => ("pg_catalog.clock_timestamp()", retention),
     };
-    candidates.iter().find(|name| fits(name)).cloned().ok_or_else(|| {
-        Error::refuse(
-            "OUTBOX_RETENTION",
-            format!("outbox.retention_column: table {} has no timestamp column {}", table.name, candidates.join(" or ")),
-        )
-        .hint("give --set outbox.retention_column=COLUMN, or add one: ADD COLUMN created_at timestamptz NOT NULL DEFAULT now()")
-    })
+    Ok(format!(
+        "{} < {now} - pg_catalog.make_interval(secs => {})",
+        pg::quote_ident(&column.name),
+        age.as_secs_f64()
+    ))
 }
 
 const NOTHING: &str = "false";
@@ -175,7 +192,12 @@ async fn before(session: &Session, record: Option<&SlotRecord>, options: &CleanO
         .detail("those never came through it, and are not deleted")
         .hint("walferry outbox clean --before-slot, if they all were published")
     };
-    let record = record.ok_or_else(|| unknown("there is no record of its beginning"))?;
+    let record = record.ok_or_else(|| {
+        unknown("there is no record of its beginning").hint(
+            "the next start of walferry outbox run makes one, and keeps the rows that are there then; or walferry outbox clean --before-slot, if \
+             they all were published",
+        )
+    })?;
     let row = session
         .query_one(
             "SELECT pg_catalog.txid_snapshot_xmax(pg_catalog.txid_current_snapshot())
@@ -237,14 +259,16 @@ async fn partitions(
     cleaned: &mut Cleaned,
 ) -> Result<()> {
     let admin = super::connect(&context.admin, &context.name, "admin").await?;
+    // A bound without an offset is of days that are over elsewhere at another time.
     let leaves = session
         .query(
             "SELECT n.nspname::text, c.relname::text FROM pg_catalog.pg_inherits i
              JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-             WHERE i.inhparent = $1 AND c.relkind = 'r' AND pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => $2)
-                 > substring(pg_catalog.pg_get_expr(c.relpartbound, c.oid) FROM 'TO [(]''(.*)''[)]$')::timestamptz
+             CROSS JOIN LATERAL substring(pg_catalog.pg_get_expr(c.relpartbound, c.oid) FROM 'TO [(]''(.*)''[)]$') AS bound
+             WHERE i.inhparent = $1 AND c.relkind = 'r' AND pg_catalog.clock_timestamp()
+                 - pg_catalog.make_interval(secs => $2::float8 + CASE WHEN bound LIKE '%+00' THEN 0 ELSE $3::float8 END) > bound::timestamptz
              ORDER BY 2",
-            &[&table.oid, &options.retention.as_secs_f64()],
+            &[&table.oid, &options.retention.as_secs_f64(), &FURTHEST_BEHIND.as_secs_f64()],
         )
         .await?;
     for leaf in &leaves {

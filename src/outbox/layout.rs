@@ -16,7 +16,7 @@ pub enum Layout {
     DebeziumTimestamp,
     /// (id, aggregate_id uuid, aggregate_type, event_type, payload, created_at timestamptz)
     Uuid,
-    /// (id, aggregate_type, aggregate_id, event_type, payload, created_at), ids as text
+    /// (id, aggregate_type, aggregate_id, event_type, payload, created_at timestamptz), ids as text
     Text,
     /// As text, partitioned by day: cleanup drops whole partitions
     Partitioned,
@@ -128,9 +128,10 @@ impl Install {
             Layout::Debezium => format!(
                 "{id}, aggregatetype varchar(255) NOT NULL, aggregateid varchar(255) NOT NULL, type varchar(255) NOT NULL, payload jsonb"
             ),
+            // Debezium's router takes no timestamptz, and takes the time to be UTC's.
             Layout::DebeziumTimestamp => format!(
                 "{id}, aggregateid varchar(255) NOT NULL, aggregatetype varchar(255) NOT NULL, type varchar(255) NOT NULL, \
-                 payload jsonb NOT NULL, \"timestamp\" timestamp NOT NULL DEFAULT now()"
+                 payload jsonb NOT NULL, \"timestamp\" timestamp NOT NULL DEFAULT (now() AT TIME ZONE 'UTC')"
             ),
             Layout::Uuid => format!(
                 "{id}, aggregate_id uuid NOT NULL, aggregate_type varchar(50) NOT NULL, event_type varchar(50) NOT NULL, \
@@ -138,7 +139,7 @@ impl Install {
             ),
             Layout::Text => format!(
                 "{id}, aggregate_type varchar(255) NOT NULL, aggregate_id varchar(255) NOT NULL, event_type varchar(255) NOT NULL, \
-                 payload jsonb NOT NULL, created_at timestamp NOT NULL DEFAULT now()"
+                 payload jsonb NOT NULL, created_at timestamptz NOT NULL DEFAULT now()"
             ),
             Layout::Partitioned => format!(
                 "id uuid NOT NULL DEFAULT {}, aggregate_type text NOT NULL, aggregate_id text NOT NULL, event_type text NOT NULL, \

@@ -2,6 +2,7 @@
 
 use super::rig::{PATIENCE, Rig};
 use crate::support::walferry::Output;
+use crate::support::{Kafka, Postgres};
 
 const TABLE: &str = "CREATE TABLE outbox (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, aggregatetype text NOT NULL, \
                      aggregateid text NOT NULL, type text NOT NULL, payload jsonb, created_at timestamptz NOT NULL DEFAULT now())";
@@ -151,9 +152,56 @@ async fn without_the_right_to_record_a_slot_it_is_said_once_and_made_good_for_la
     rig.end().await;
 }
 
+/// A `timestamp` is in the zone of whoever wrote it, behind UTC or before it.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_row_is_deleted_early_whatever_time_zone_it_was_written_in() {
+    for zone in ["America/Los_Angeles", "Asia/Tokyo"] {
+        let rig = Rig::new(&TABLE.replace("timestamptz", "timestamp")).await;
+        rig.sql(&format!("ALTER DATABASE {} SET timezone = '{zone}'", rig.database)).await;
+        let rig = rig.start().await;
+        rig.sql("INSERT INTO outbox (aggregatetype, aggregateid, type) VALUES ('Order', 'young', 't')").await;
+        rig.sql(INSERT).await;
+        let clean = async |retention: &str| {
+            let clean = rig.walferry.command("outbox").args(&["clean", "--retention", retention]);
+            clean.run().await.expect_code(0);
+            rows(&rig).await
+        };
+        assert_eq!(clean("7d").await, 1, "{zone}: the old ones go");
+        assert_eq!(clean("1s").await, 1, "{zone}: the young one stays");
+        assert_eq!(clean("0s").await, 0, "{zone}: all that Kafka has");
+        assert_eq!(rig.records("Order", 1001).await.len(), 1001);
+        rig.end().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_init_makes_holds_times_that_do_not_depend_on_the_session_s_zone() {
+    for (layout, column, margin) in [("text", "created_at", 0), ("debezium-timestamp", "\"timestamp\"", 12)] {
+        let rig = Rig::new("").await;
+        rig.sql(&format!("ALTER DATABASE {} SET timezone = 'America/Los_Angeles'", rig.database)).await;
+        rig.walferry.command("outbox").args(&["init", "--layout", layout]).run().await.expect_code(0);
+        let columns = if margin == 0 {
+            "aggregate_type, aggregate_id, event_type"
+        } else {
+            "aggregatetype, aggregateid, type"
+        };
+        let rig = rig.start().await;
+        let insert = format!("INSERT INTO outbox ({columns}, payload) VALUES ('Order', '1', 't', '{{}}')");
+        rig.sql(&format!("{insert}; {insert}; UPDATE outbox SET {column} = {column} - interval '{margin} hours 1 minute' WHERE ctid = '(0,1)'"))
+            .await;
+        let clean = ["clean", "--retention", "30s"];
+        rig.walferry.command("outbox").args(&clean).run().await.expect_code(0);
+        assert_eq!(rows(&rig).await, 1, "{layout}");
+        rig.end().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_table_does_not_grow_with_what_was_deleted() {
-    let rig = Rig::new(TABLE).await.set("outbox.retention_batch=300").start().await;
+    // A server of its own: while a slot is made, its snapshot holds back what VACUUM may take, in every database of a server.
+    let source: &'static Postgres = Box::leak(Box::new(Postgres::start(15).await));
+    let rig =
+        Rig::on(source, Kafka::shared().await, TABLE).await.set("outbox.retention_batch=300").start().await;
     let mut sizes: Vec<i64> = Vec::new();
     for _ in 0..4 {
         rig.sql(INSERT).await;

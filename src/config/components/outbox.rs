@@ -85,10 +85,11 @@ component! {
         /// Make a topic that an event needs and that is not there, with `kafka.partitions` and `kafka.retention`.
         /// Default: on. Off: the stream waits for the topic.
         pub create_topics: bool = "on",
-        /// Rows whose event Kafka has acknowledged are deleted when they are older than this, also by `outbox clean`.
+        /// Rows whose event Kafka has acknowledged are deleted when they are older than this, also by `outbox clean`; `0s`: all of them.
         /// Default: none; nothing is ever deleted.
         pub retention: Option<Duration> = "",
-        /// Column that says how old a row is.
+        /// Column that says how old a row is, timestamptz or timestamp. A timestamp doesn't say in which time zone it was written, and has to be 12 hours
+        /// older.
         /// Default: `table.field.event.timestamp`, else `created_at` or `timestamp`, whichever the table has.
         pub retention_column: Option<String> = "",
         /// Rows that one DELETE takes.
