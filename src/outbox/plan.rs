@@ -7,7 +7,7 @@ use pipeline::envelope::{self, TableTypes, Values};
 use pipeline::outbox::{self, Format, Nulls, Options, Placement, Route, Router};
 use reader::catalog;
 
-use super::Context;
+use super::{Context, cleanup};
 use crate::config::{Converter, InvalidOperation, KafkaValues, MissingField, Origin, PayloadNulls, Settings};
 
 /// The table that is looked for when none is named.
@@ -147,6 +147,12 @@ fn format(converter: Converter) -> Format {
 pub async fn look(settings: &Settings, session: &Session, started: bool) -> Result<Plan> {
     let base = options(settings)?;
     let tables = tables(settings, session, &base).await.map_err(|error| later(error, started))?;
+    // Later it is no reason to stop routing.
+    if let Some(retention) = settings.outbox.retention.filter(|_| !started) {
+        for table in &tables {
+            cleanup::old(settings, table, retention)?;
+        }
+    }
     let given = |key: &str| settings.effective.iter().any(|e| e.key == key && e.origin != Origin::Default);
     let mut prefixes = settings.outbox.messages.clone();
     if session.version().major() < MESSAGES_SINCE && !prefixes.is_empty() {

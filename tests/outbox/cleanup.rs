@@ -152,6 +152,21 @@ async fn without_the_right_to_record_a_slot_it_is_said_once_and_made_good_for_la
     rig.end().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_that_does_not_say_how_old_a_row_is_is_refused_at_the_start() {
+    let rig = Rig::new(TABLE).await;
+    for column in ["nowhere", "payload"] {
+        let column = format!("outbox.retention_column={column}");
+        let run = rig.command(&["run"]).args(&["--set", "outbox.retention=7d", "--set", &column]);
+        let output = run.run().await.expect_code(4);
+        assert!(output.stderr.contains("OUTBOX_RETENTION"), "{output:#?}");
+        assert!(output.stderr.contains("has no timestamp or timestamptz column"), "{output:#?}");
+    }
+    let slots = format!("SELECT count(*) FROM pg_replication_slots WHERE database = '{}'", rig.database);
+    assert_eq!(rig.source.value::<i64>("postgres", &slots).await, 0, "nothing was made");
+    rig.end().await;
+}
+
 /// A `timestamp` is in the zone of whoever wrote it, behind UTC or before it.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_row_is_deleted_early_whatever_time_zone_it_was_written_in() {

@@ -159,6 +159,18 @@ async fn what_does_not_fit_is_refused_at_the_start_with_the_option_s_name() {
         ("table.fields.additional.placement=at:nowhere", 2, "expected column:header[:alias]"),
         ("route.topic.regex=(", 2, "route.topic.regex: expected a regular expression"),
         ("route.topic.regex=(?<other>.*)", 2, "has no (?<routedByValue>"),
+        ("route.topic.replacement=bad topic!", 2, "route.topic.replacement: expected the name of a topic"),
+        ("route.topic.replacement=shop/${routedByValue}", 2, "of the characters A-Z a-z 0-9 . _ -"),
+        (
+            "outbox.message_topic=${prefix}/${routedByValue}",
+            2,
+            "outbox.message_topic: expected the name of a topic",
+        ),
+        (
+            "outbox.retention=7d",
+            4,
+            "outbox.retention_column: table \"public\".\"outbox\" has no timestamp or timestamptz column \"created_at\" or \"timestamp\"",
+        ),
         ("table.op.invalid.behavior=maybe", 2, "expected one of warn, error, fatal"),
         ("table.feild.event.key=x", 2, "unknown key \"table.feild.event.key\""),
     ] {

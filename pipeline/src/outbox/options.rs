@@ -3,7 +3,7 @@
 use crate::envelope::{self, TableTypes, Values};
 
 use super::placement::{Place, Placement};
-use super::route::Route;
+use super::route::{Route, may_be_topic, not_a_topic};
 
 /// How a key or a value becomes bytes: what Kafka Connect calls a converter.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -141,6 +141,11 @@ impl Options {
         if self.placements.iter().filter(|placement| placement.place == Place::Partition).count() > 1 {
             problems
                 .push("table.fields.additional.placement: expected one column for the partition".to_owned());
+        }
+        let literal = self.message_topic.replace("${prefix}", "").replace("${routedByValue}", "");
+        if !may_be_topic(&literal, literal == self.message_topic) {
+            problems
+                .push(format!("{}; ${{prefix}} and ${{routedByValue}}", not_a_topic("outbox.message_topic")));
         }
         let Some(table) = table else { return problems };
         let mut column =

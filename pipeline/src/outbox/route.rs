@@ -20,6 +20,17 @@ pub fn is_topic(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }
 
+/// May a topic have this, which is the same for every event? `whole`: nothing comes from the event.
+pub(super) fn may_be_topic(literal: &str, whole: bool) -> bool {
+    is_topic(literal) || (!whole && (literal.is_empty() || matches!(literal, "." | "..")))
+}
+
+pub(super) fn not_a_topic(option: &str) -> String {
+    format!(
+        "{option}: expected the name of a topic, of the characters A-Z a-z 0-9 . _ -, at most {LONGEST} of them"
+    )
+}
+
 /// A part of the replacement.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Part {
@@ -46,6 +57,14 @@ impl Route {
             .map_err(|error| format!("route.topic.regex: expected a regular expression: {error}"))?;
         let names: Vec<Option<&str>> = compiled.capture_names().collect();
         let replacement = parse(replacement, &names)?;
+        let literal = replacement.iter().filter_map(|part| match part {
+            Part::Text(text) => Some(text.as_str()),
+            Part::Group(_) => None,
+        });
+        let whole = !replacement.iter().any(|part| matches!(part, Part::Group(_)));
+        if !may_be_topic(&literal.collect::<String>(), whole) {
+            return Err(not_a_topic("route.topic.replacement"));
+        }
         Ok(Route { regex: compiled, replacement, known: HashMap::new() })
     }
 
@@ -190,10 +209,21 @@ mod tests {
             (".*", "$1", "no group 1"),
             (".*", "$", "expected ${name}"),
             (".*", "a\\", "behind the backslash"),
+            (".*", "bad topic!", "route.topic.replacement: expected the name of a topic"),
+            ("(.*)", "sh/$1", "of the characters A-Z a-z 0-9 . _ -"),
+            (".*", "", "expected the name of a topic"),
+            (".*", "..", "expected the name of a topic"),
+            ("(.*)", &format!("$1{}", "x".repeat(250)), "at most 249"),
         ] {
             let error = Route::new(regex, replacement).unwrap_err();
             assert!(error.contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn what_comes_from_the_event_is_only_known_then() {
+        assert_eq!(topic("(.*)\\.(.*)", "$1.$2", "a.b"), "a.b");
+        assert_eq!(topic("(.*)\\.\\.(.*)", "$1..$2", "a..b"), "a..b");
     }
 
     #[test]
