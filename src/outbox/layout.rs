@@ -3,7 +3,7 @@
 use pg::{Error, Result, ServerVersion, quote_ident, quote_literal};
 
 use super::plan::MESSAGES_SINCE;
-use super::record;
+use super::{name, record};
 
 /// A layout of the outbox.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
@@ -32,7 +32,7 @@ pub struct Install {
     pub table: String,
     /// Prefix of `walferry.emit`'s messages.
     pub prefix: String,
-    /// Roles that may emit.
+    /// Roles that emit.
     pub emitters: Vec<String>,
     /// The role of `outbox run`.
     pub runner: Option<String>,
@@ -58,7 +58,7 @@ impl Install {
             return Err(too_old("partitioned", 13));
         }
         let mut sql = Vec::new();
-        let table = quoted(&self.table);
+        let table = name::new(&self.table);
         sql.extend(self.columns(major).map(|columns| {
             let partition =
                 if self.layout == Layout::Partitioned { " PARTITION BY RANGE (created_at)" } else { "" };
@@ -98,10 +98,10 @@ impl Install {
         let mut grants =
             vec![format!("GRANT SELECT, INSERT, UPDATE, DELETE ON walferry.outbox_slots TO {role}")];
         if self.layout != Layout::Messages {
-            if let Some((schema, _)) = self.table.split_once('.') {
+            if let Some(schema) = name::schema(&self.table) {
                 grants.push(format!("GRANT USAGE ON SCHEMA {schema} TO {role}"));
             }
-            grants.push(format!("GRANT SELECT, DELETE ON {} TO {role}", quoted(&self.table)));
+            grants.push(format!("GRANT SELECT, DELETE ON {} TO {role}", name::new(&self.table)));
         }
         grants
     }
@@ -110,7 +110,7 @@ impl Install {
     fn publish(&self, major: u32) -> String {
         let mut create = format!("CREATE PUBLICATION {}", quote_ident(&self.publication));
         if self.layout != Layout::Messages {
-            create += &format!(" FOR TABLE {}", quoted(&self.table));
+            create += &format!(" FOR TABLE {}", name::new(&self.table));
         }
         let truncate = if major >= 11 { ", truncate" } else { "" };
         let root = if major >= 13 { ", publish_via_partition_root = true" } else { "" };
@@ -168,7 +168,7 @@ impl Install {
             format!(
                 "IF headers <> '{{}}' THEN RAISE EXCEPTION 'the outbox table has no column for headers'; END IF;\n  \
                  INSERT INTO {} (id, {columns}, payload) VALUES (event, emit.aggregate_type, emit.{aggregate_id}, emit.event_type, emit.payload);",
-                quoted(&self.table)
+                name::new(&self.table)
             )
         };
         format!(
@@ -189,17 +189,6 @@ fn random_uuid(major: u32) -> &'static str {
     }
 }
 
-/// `schema.name` as it is given, or quoted already; without a schema it is in public.
-fn quoted(table: &str) -> String {
-    if table.contains('"') {
-        return table.to_owned();
-    }
-    match table.split_once('.') {
-        Some((schema, name)) => format!("{}.{}", quote_ident(schema), quote_ident(name)),
-        None => format!("public.{}", quote_ident(table)),
-    }
-}
-
 fn index_name(table: &str) -> String {
     let name = table.rsplit('.').next().unwrap_or(table).trim_matches('"');
     quote_ident(&format!("{name}_created_at_idx"))
@@ -207,7 +196,7 @@ fn index_name(table: &str) -> String {
 
 /// Makes the partitions of today and the days ahead, and a default one, so that no insert ever fails for want of one.
 pub fn partitions(table: &str) -> String {
-    let parent = quote_literal(&quoted(table));
+    let parent = quote_literal(&name::new(table));
     format!(
         "DO $do$ DECLARE
   parent regclass := {parent}::regclass;

@@ -13,6 +13,7 @@ pub mod check;
 pub mod cleanup;
 mod connect;
 pub mod layout;
+mod name;
 pub mod plan;
 mod publication;
 pub mod record;

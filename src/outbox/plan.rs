@@ -6,8 +6,9 @@ use pg::{Error, QualifiedName, Result, Session};
 use pipeline::envelope::{self, TableTypes, Values};
 use pipeline::outbox::{self, Format, Nulls, Options, Placement, Route, Router};
 use reader::catalog;
+use tokio_postgres::{Row, types::ToSql};
 
-use super::{Context, cleanup};
+use super::{Context, cleanup, name};
 use crate::config::{Converter, InvalidOperation, KafkaValues, MissingField, Origin, PayloadNulls, Settings};
 
 /// The table that is looked for when none is named.
@@ -243,21 +244,37 @@ enum Found {
     Unusable(&'static str),
 }
 
-async fn table(session: &Session, name: &str, base: &Options) -> Result<Found> {
-    let qualified = if name.contains('.') { name.to_owned() } else { format!("public.{name}") };
-    let row = session
-        .query_opt(
-            "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
-                    c.relreplident = 'f' OR EXISTS (
-                        SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND CASE c.relreplident
-                            WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END)
-             FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-             WHERE c.oid = pg_catalog.to_regclass($1)",
-            &[&qualified],
-        )
+/// The name as it is, then as SQL reads it.
+async fn find(session: &Session, given: &str) -> Result<Option<Row>> {
+    if let Some(name) = name::literal(given) {
+        let literal =
+            look_up(session, "n.nspname = $1 AND c.relname = $2", &[&name.schema, &name.name]).await?;
+        if literal.is_some() {
+            return Ok(literal);
+        }
+    }
+    look_up(session, "c.oid = pg_catalog.to_regclass($1)", &[&name::sql(given)])
         .await
-        .map_err(|error| Error::from(error).context(format!("outbox.table {name}")))?;
-    let Some(row) = row else { return Ok(Found::Missing) };
+        .map_err(|error| error.context(format!("outbox.table {given}")))
+}
+
+async fn look_up(
+    session: &Session,
+    condition: &str,
+    parameters: &[&(dyn ToSql + Sync)],
+) -> Result<Option<Row>> {
+    let sql = format!(
+        "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text, c.relpersistence::text,
+                c.relreplident = 'f' OR EXISTS (
+                    SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND CASE c.relreplident
+                        WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END)
+         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE {condition}"
+    );
+    Ok(session.query_opt(&sql, parameters).await?)
+}
+
+async fn table(session: &Session, name: &str, base: &Options) -> Result<Found> {
+    let Some(row) = find(session, name).await? else { return Ok(Found::Missing) };
     let (oid, kind, persistence): (u32, String, String) = (row.get(0), row.get(3), row.get(4));
     if !matches!(kind.as_str(), "r" | "p") {
         return Ok(Found::Unusable("is no table"));

@@ -9,6 +9,7 @@ mod golden;
 mod init;
 mod letters;
 mod limits;
+mod names;
 pub mod rig;
 mod routes;
 mod scene;
