@@ -73,6 +73,7 @@ pub const OUTBOX: &[Property] = &[
     p("transforms.*.tracing.*", NotApplicable, TRACING),
     // Behind those that end alike.
     p("transforms.*.type", Only(ROUTER), "the event router and no other transform"),
+    p("transforms.*", Refused, "the event router has no property of this name"),
     p("predicates", Refused, PREDICATES),
     p("predicates.*", Refused, PREDICATES),
     // What is captured.

@@ -134,3 +134,16 @@ async fn connectors_are_taken_as_they_are() {
         rig.end().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_property_that_the_router_has_not_got_is_named() {
+    let rig = Rig::new("").await;
+    let path = scratch::folder("example").join("mistyped.properties");
+    let text = std::fs::read_to_string(example("task-connector.properties")).unwrap();
+    std::fs::write(&path, format!("{text}\ntransforms.outbox.route.by.feild=kind\n")).unwrap();
+    let run = rig.command(&["run", "--connector", path.to_str().unwrap()]).env("TASK_DB_PASSWORD", "x");
+    let output = run.run().await.expect_code(2);
+    let said = "\"transforms.outbox.route.by.feild\": refused: the event router has no property of this name";
+    assert!(output.stderr.contains(said) && !output.stderr.contains("walferry read"), "{output:#?}");
+    rig.end().await;
+}

@@ -168,3 +168,43 @@ async fn emit_outlives_clean_on_both_sides() {
     run("clean").run().await.expect_code(0);
     rig.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn emit_is_everybody_s_until_it_is_revoked_and_init_does_not_give_it_back() {
+    let rig = Rig::new("").await;
+    let (granted, other) = (format!("granted_{}", rig.prefix), format!("other_{}", rig.prefix));
+    for role in [&granted, &other] {
+        rig.source.create_role(role, "").await;
+    }
+    let init = async |more: &[&str]| {
+        rig.walferry.command("outbox").arg("init").args(more).run().await.expect_code(0);
+    };
+    let emits = async |role: &str| {
+        let uri = rig.source.uri_as(role, &rig.database);
+        let client = crate::support::postgres::connect(&uri).await.unwrap();
+        client.batch_execute("SELECT walferry.emit('Order', '1', 'Placed', '{}')").await.is_ok()
+    };
+    init(&[]).await;
+    assert!(emits(&other).await && emits(&granted).await);
+    rig.sql("REVOKE EXECUTE ON FUNCTION walferry.emit(text, text, text, jsonb, jsonb) FROM PUBLIC").await;
+    init(&["--grant", &granted]).await;
+    init(&[]).await;
+    assert!(emits(&granted).await, "what was granted stays");
+    assert!(!emits(&other).await, "what was revoked stays");
+    rig.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn init_names_the_rights_only_where_they_are_missing() {
+    let rig = Rig::new("").await;
+    let role = format!("bare_{}", rig.prefix);
+    rig.source.create_role(&role, "").await;
+    let bare = ["init", "--source", &rig.source.uri_as(&role, &rig.database)];
+    let output = rig.walferry.command("outbox").args(&bare).run().await;
+    assert!(output.code != 0 && output.stderr.contains("a role that may create"), "{output:#?}");
+    let nowhere = ["init", "--layout", "debezium", "--table", "nowhere.outbox"];
+    let output = rig.walferry.command("outbox").args(&nowhere).run().await;
+    assert!(output.stderr.contains("schema \"nowhere\" does not exist"), "{output:#?}");
+    assert!(!output.stderr.contains("may create") && output.stderr.contains("--print"), "{output:#?}");
+    rig.end().await;
+}

@@ -20,7 +20,7 @@ pub struct InitArgs {
     /// Name of the table [default: public.outbox, or outbox.table]
     #[arg(long, value_name = "SCHEMA.NAME")]
     pub table: Option<String>,
-    /// Roles that may emit; may be repeated
+    /// Roles that emit: they get INSERT on the table, and EXECUTE of walferry.emit, which PUBLIC has unless it was revoked; may be repeated
     #[arg(long, value_name = "ROLE")]
     pub grant: Vec<String>,
     /// The role of outbox run: what it needs is granted, and the publication is made for it
@@ -53,9 +53,15 @@ pub async fn run(args: InitArgs, context: Context) -> Result<Exit> {
         return Ok(Exit::Done);
     }
     session.batch_execute(&format!("BEGIN; {}; COMMIT", sql.join(";\n"))).await.map_err(|error| {
-        Error::from(error)
-            .context("could not install the outbox")
-            .hint("give a role that may create in the database: --source-admin; --print shows the SQL")
+        let error = Error::from(error).context("could not install the outbox");
+        if error.is(pg::sqlstate::INSUFFICIENT_PRIVILEGE) {
+            return error
+                .hint("give a role that may create in the database: --source-admin; --print shows the SQL");
+        }
+        match error.hint_text() {
+            Some(_) => error,
+            None => error.hint("the same command with --print shows the SQL"),
+        }
     })?;
     let what = match install.layout {
         Layout::Messages => "walferry.emit is installed: events are logical messages".to_owned(),
