@@ -14,3 +14,4 @@ pub mod rig;
 mod routes;
 mod scene;
 mod shared;
+mod updates;
