@@ -1,6 +1,6 @@
 //! What brokers answer when they can't: librdkafka's own mock cluster says it, and both halves of the carrier live with it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +28,7 @@ fn options(mock: &Mock) -> Options {
         prefix: "p".to_owned(),
         client_id: "test".to_owned(),
         partitions: PARTITIONS as i32,
+        table_partitions: BTreeMap::new(),
         replication: Some(3),
         retention: Duration::from_secs(3600),
         message_bytes: 1 << 20,

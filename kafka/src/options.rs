@@ -1,8 +1,9 @@
 //! How to reach the brokers, and the client settings that a replicator needs: librdkafka's own defaults lose data.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pg::{Error, Result};
+use pg::{Error, QualifiedName, Result};
 use rdkafka::ClientConfig;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -21,6 +22,8 @@ pub struct Options {
     pub client_id: String,
     /// Partitions of a table's topic, when it is made.
     pub partitions: i32,
+    /// … of single tables'.
+    pub table_partitions: BTreeMap<QualifiedName, i32>,
     /// Copies of each topic, when it is made; none: three, or as many as there are brokers.
     pub replication: Option<i32>,
     /// How long records stay, when a topic is made.

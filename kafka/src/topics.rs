@@ -102,8 +102,10 @@ impl Admin {
         let (existing, missing): (Vec<&str>, Vec<&str>) =
             wanted.map(String::as_str).partition(|name| all.contains_key(*name));
         // Rights and copies are looked at by the brokers, and nothing is made.
-        let missing: Vec<(&str, i32)> =
-            missing.into_iter().map(|name| (name, self.options.partitions)).collect();
+        let missing: Vec<(&str, i32)> = missing
+            .into_iter()
+            .map(|name| (name, names.get(name).map_or(1, |table| self.partitions(table))))
+            .collect();
         if !missing.is_empty() {
             self.create(&missing, all.get("").copied().unwrap_or(1), true).await?;
         }
@@ -122,7 +124,7 @@ impl Admin {
         let own = [(&topics.transaction, self.options.transactions), (&topics.heartbeat, true)];
         let mut wanted: Vec<(&str, i32)> =
             own.iter().filter(|(_, is)| *is).map(|(name, _)| (name.as_str(), 1)).collect();
-        wanted.extend(names.keys().map(|name| (name.as_str(), self.options.partitions)));
+        wanted.extend(names.iter().map(|(name, table)| (name.as_str(), self.partitions(table))));
         self.ensure_named(&wanted).await
     }
 
@@ -145,6 +147,11 @@ impl Admin {
         }
         let partitions = wanted.iter().filter_map(|(name, _)| Some(((*name).to_owned(), *all.get(*name)?)));
         Ok(partitions.collect())
+    }
+
+    /// That a table's topic is made with.
+    fn partitions(&self, table: &QualifiedName) -> i32 {
+        self.options.table_partitions.get(table).copied().unwrap_or(self.options.partitions)
     }
 
     async fn create(&self, missing: &[(&str, i32)], brokers: usize, only_look: bool) -> Result<()> {

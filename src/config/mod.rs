@@ -18,6 +18,7 @@ mod nearest;
 mod operations;
 mod reference;
 mod settings;
+mod table_partitions;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -38,5 +39,6 @@ pub use nearest::nearest;
 pub use operations::Operations;
 pub use reference::reference;
 pub use settings::{Needs, Settings, components, fields};
+pub use table_partitions::TablePartitions;
 pub(crate) use value::words;
 pub use value::{Jobs, Listen, Size, Value, unquote};

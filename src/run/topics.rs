@@ -272,6 +272,7 @@ pub fn options(settings: &Settings) -> Result<kafka::Options> {
         prefix: settings.kafka_prefix().to_owned(),
         client_id: format!("walferry-{}", settings.name()),
         partitions: i32::try_from(kafka.partitions).unwrap_or(i32::MAX),
+        table_partitions: kafka.table_partitions.0.clone(),
         replication: kafka.replication_factor.and_then(|factor| i32::try_from(factor).ok()),
         retention: kafka.retention,
         message_bytes: kafka.message_bytes.as_usize(),

@@ -76,6 +76,29 @@ async fn a_topic_that_is_less_than_was_asked_for_is_a_finding() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn single_tables_have_topics_with_other_numbers_of_partitions() {
+    let (kafka, prefix) = (Kafka::shared().await, Kafka::prefix());
+    let mut feed =
+        Feed::of("CREATE TABLE small (id int PRIMARY KEY); CREATE TABLE large (id int PRIMARY KEY)")
+            .via(kafka, &prefix)
+            .set("kafka.partitions=2")
+            .set("kafka.table_partitions=public.large=5")
+            .ways(&[Way::Default])
+            .start()
+            .await;
+    feed.source(
+        "INSERT INTO small SELECT generate_series(1, 100); INSERT INTO large SELECT generate_series(1, 100)",
+    )
+    .await;
+    feed.source("DELETE FROM small WHERE id % 3 = 0; UPDATE large SET id = id + 1000 WHERE id % 3 = 0").await;
+    feed.expect_exact().await;
+    let topics = kafka.topics(&format!("{prefix}_default.public."));
+    let numbers: Vec<usize> = topics.iter().map(|(_, partitions)| *partitions).collect();
+    assert_eq!(numbers, [5, 2], "{topics:?}");
+    feed.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn check_names_every_topic_that_would_stop_the_run() {
     let kafka = Kafka::shared().await;
     let prefix = Kafka::prefix();

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::Size;
 use crate::config::component::component;
 use crate::config::connection::Secret;
 use crate::config::value::choice;
+use crate::config::{Size, TablePartitions};
 
 choice! {
     /// Whose topics a writer reads.
@@ -55,6 +55,9 @@ component! {
         /// Partitions of a table's topic, when it is made. The same key is always in the same one, chosen as Kafka's Java clients do.
         /// Default: one, which keeps the order of the whole table for every consumer; walferry itself needs no more.
         pub partitions: usize = "1",
+        /// Partitions of single tables' topics, where they are to have other numbers than `kafka.partitions` when they are made.
+        /// Default: none.
+        pub table_partitions: TablePartitions = "",
         /// Copies of each topic, when it is made.
         /// Default: three, or as many as there are brokers; with three, writes need two (`min.insync.replicas`).
         pub replication_factor: Option<usize> = "",
