@@ -332,7 +332,7 @@ fn first(refused: Vec<Error>) -> Result<()> {
     refused.into_iter().next().map_or(Ok(()), Err)
 }
 
-/// The topic of each table; and every reason why it can't be: two tables share one, a name is longer than Kafka takes, or it is walferry's own.
+/// The topic of each table; and every reason why it can't be: two tables share one that are not routed there, a name is longer than Kafka takes, or it is walferry's own.
 pub fn names(topics: &Topics, tables: &[QualifiedName]) -> (BTreeMap<String, QualifiedName>, Vec<Error>) {
     let mut names: BTreeMap<String, QualifiedName> = BTreeMap::new();
     let mut refused = Vec::new();
@@ -361,7 +361,7 @@ pub fn names(topics: &Topics, tables: &[QualifiedName]) -> (BTreeMap<String, Qua
             );
             continue;
         }
-        if let Some(other) = names.insert(topic.clone(), table.clone()) {
+        if let Some(other) = names.insert(topic.clone(), table.clone()).filter(|_| !topics.is_routed()) {
             refused.push(
                 Error::refuse(
                     "KAFKA_TOPIC_NAME",

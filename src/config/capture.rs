@@ -3,6 +3,7 @@
 use super::component::component;
 use super::value::choice;
 use super::{Expressions, Operations};
+use pipeline::envelope::TableRoute;
 
 choice! {
     /// Which publication `read` makes where the one that it is to follow is not there.
@@ -20,6 +21,25 @@ choice! {
         Never = "never",
         Initial = "initial",
         Always = "always",
+    }
+}
+
+impl CaptureSettings {
+    /// The tables that share topics; none: nothing is said of it.
+    ///
+    /// # Errors
+    /// What is wrong with the settings, by their names.
+    pub fn topic_route(&self) -> Result<Option<TableRoute>, String> {
+        match (&self.topic_regex, &self.topic_replacement) {
+            (None, None) => Ok(None),
+            (Some(regex), Some(replacement)) => {
+                let field = self.topic_key.then(|| self.topic_key_field.clone());
+                // The outbox's options are made of the same parts.
+                let own = |error: String| error.replace("route.topic.", "capture.topic_");
+                TableRoute::new(regex, replacement, field).map(Some).map_err(own)
+            }
+            _ => Err("capture.topic_regex and capture.topic_replacement: one needs the other".to_owned()),
+        }
     }
 }
 
@@ -55,6 +75,19 @@ component! {
         /// Prefixes of messages to leave out.
         /// Default: none.
         pub message_exclude: Expressions = "",
+        /// Tables whose rows go into one topic: an expression for the whole name that a table's topic would have, `<prefix>.<schema>.<table>`, as
+        /// Debezium's ByLogicalTableRouter takes it. Which table a row is of stands in `source`.
+        /// Default: none; each table has its own topic.
+        pub topic_regex: Option<String> = "",
+        /// The topic for names that match; `$1` is what the expression's first group found.
+        /// Default: none; `capture.topic_regex` needs one.
+        pub topic_replacement: Option<String> = "",
+        /// The key of such a row has one more member, with the name of the table's own topic: rows of two tables that have the same key keep apart.
+        /// Default: on.
+        pub topic_key: bool = "on",
+        /// Name of that member.
+        /// Default: Debezium's.
+        pub topic_key_field: String = "__dbz__physicalTableIdentifier",
         /// Make the slot where it is not there, and the publication as `capture.publication` says; a slot that is named and is there is taken up
         /// where it is confirmed (also `--create-slot`, and any `--connector`).
         /// Default: off; `walferry write` makes both.

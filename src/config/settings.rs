@@ -161,6 +161,13 @@ impl Settings {
                     .to_owned(),
             );
         }
+        match self.capture.topic_route() {
+            Ok(Some(_)) if self.run.via == Via::Kafka && needs == Needs::Both => problems.push(
+                "capture.topic_regex: a writer needs a topic for each table; it is for feeds (read --create-slot)".to_owned(),
+            ),
+            Ok(_) => {}
+            Err(problem) => problems.push(problem),
+        }
         if !(1..=10_000).contains(&self.kafka.partitions) {
             problems.push("kafka.partitions: from 1 to 10000".to_owned());
         }

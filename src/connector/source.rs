@@ -1,7 +1,7 @@
 //! The properties of Debezium's PostgreSQL source connector, of Kafka Connect around it, and of its JSON converter.
 
 use super::property::Property;
-use super::property::Verdict::{Connects, NotApplicable, Only, Refused, Sets};
+use super::property::Verdict::{Connects, NotApplicable, Only, Refused, Sets, SetsAll};
 use super::property::{as_it_is, flag, milliseconds, word};
 
 const JSON: &[&str] = &["org.apache.kafka.connect.json.JsonConverter"];
@@ -15,6 +15,7 @@ const INCREMENTAL: &str = "the topic is read, not signalled: read --snapshot sen
 const NAMES: &str = "regular expressions for whole names, which know no case, as Debezium's";
 const COLUMNS: &str = "as Debezium's; columns of a table's key can't be left out";
 const NO_CHANGE: &str = "walferry sends every value as it is";
+const NO_OTHER: &str = "tables can be routed (ByLogicalTableRouter); reshape where the topics are consumed; the outbox router is walferry outbox run";
 const SCHEMAS: &str = "key and value are wrapped with their schema, or neither is";
 
 /// One table for the reader.
@@ -175,12 +176,23 @@ pub const SOURCE: &[Property] = &[
         "a Java class of your own; cast the column in a view, or convert where it is consumed",
     ),
     p("post.processors", Refused, "a Java class of your own; convert where it is consumed"),
+    p("transforms", SetsAll(one_transform), "`capture.topic_regex` and `capture.topic_replacement`"),
+    p("transforms.*.predicate", Refused, "every table's topic is looked at"),
+    p("transforms.*.negate", Refused, "every table's topic is looked at"),
+    p("transforms.*.topic.regex", sets("capture.topic_regex", as_it_is), "Of tables' topics alone"),
+    p("transforms.*.topic.replacement", sets("capture.topic_replacement", as_it_is), ""),
+    p("transforms.*.key.enforce.uniqueness", sets("capture.topic_key", flag), ""),
+    p("transforms.*.key.field.name", sets("capture.topic_key_field", as_it_is), ""),
+    p("transforms.*.key.field.regex", Refused, "the key has the name of the table's own topic"),
+    p("transforms.*.key.field.replacement", Refused, "the key has the name of the table's own topic"),
+    p("transforms.*.schema.name.adjustment.mode", Only(&["none"]), "names are those of the topics"),
     p(
-        "transforms",
-        Refused,
-        "walferry read has no transforms: route and reshape where the topics are consumed; the outbox router is walferry outbox run",
+        "transforms.*.logical.table.cache.size",
+        NotApplicable,
+        "a table's topic is known for as long as it is streamed",
     ),
-    p("transforms.*", Refused, "walferry read has no transforms; the outbox router is walferry outbox run"),
+    p("transforms.*.type", Only(&["io.debezium.transforms.ByLogicalTableRouter"]), NO_OTHER),
+    p("transforms.*", Refused, NO_OTHER),
     p("predicates", Refused, "belongs to transforms"),
     p("predicates.*", Refused, "belongs to transforms"),
     p("column.mask.*", Refused, NO_CHANGE),
@@ -330,6 +342,14 @@ const fn with_default(
     default: &'static str,
 ) -> super::Verdict {
     Sets { key, read, default: Some(default) }
+}
+
+/// Two would be one behind the other.
+fn one_transform(text: &str) -> Result<Vec<(&'static str, String)>, String> {
+    if text.contains(',') {
+        return Err("expected one transform, the ByLogicalTableRouter".to_owned());
+    }
+    Ok(Vec::new())
 }
 
 /// A name, which may hold a comma.

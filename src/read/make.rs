@@ -38,7 +38,7 @@ pub async fn make(
     let tables = catalog::published(&session, &published.tables).await?;
     let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
     reading.capture.tables(tables, &catalog::types(&session, &oids).await?)?;
-    let own = Topics::new(&options.prefix);
+    let own = topics::names(&reading.settings);
     admin.ensure(&own, &[]).await?;
     let mut announcement = Announcement::new(name.clone(), publications);
     announcement.feed = true;

@@ -47,7 +47,7 @@ pub async fn run(reading: &Reading, found: Found, state: &mut State) -> Result<(
     let oids: Vec<u32> = tables.iter().map(|spec| spec.oid).collect();
     let types = catalog::types(&session, &oids).await?;
     let tables = reading.capture.tables(tables, &types)?;
-    let topics = pipeline::envelope::Topics::new(&options.prefix);
+    let topics = crate::run::topics::names(&reading.settings);
     let partitions = admin.ensure(&topics, &streamed(&tables)).await?;
     let rows_first = match reading.settings.capture.snapshot {
         SnapshotMode::Never => false,

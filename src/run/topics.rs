@@ -6,6 +6,7 @@
 //! ```
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kafka::outbox::Beside;
@@ -14,7 +15,7 @@ use kafka::{
     Weakness, Written,
 };
 use pg::{Error, Lsn, QualifiedName, Result};
-use pipeline::envelope::{self, Decoder, Dialect, Encoder, TableTypes, Values};
+use pipeline::envelope::{self, Decoder, Dialect, Encoder, TableRoute, TableTypes, Values};
 use pipeline::{ChangeSink, TableSpec};
 use reader::{catalog, stream};
 use tokio::task::JoinSet;
@@ -311,10 +312,25 @@ pub fn run_id(settings: &Settings, run: &Run) -> String {
     format!("{}@{}/{}", run.name, run.slot_lsn.unwrap_or_default(), values(settings))
 }
 
+/// Which tables share topics; what the settings say of it was looked at when they were read.
+fn route(settings: &Settings) -> Option<Arc<TableRoute>> {
+    settings.capture.topic_route().ok().flatten().map(Arc::new)
+}
+
+/// The topics of a feed.
+pub fn names(settings: &Settings) -> envelope::Topics {
+    envelope::Topics::new(settings.kafka_prefix()).routed(route(settings))
+}
+
 /// The form of the events beside their values, as a reader announces it.
 pub fn form(settings: &Settings) -> String {
     let (schemas, tombstones) = (settings.kafka.schemas, settings.kafka.tombstones);
-    format!("schemas={}, tombstones={}", schemas.show(), tombstones.show())
+    let capture = &settings.capture;
+    let routed = match (&capture.topic_regex, &capture.topic_replacement) {
+        (Some(regex), Some(replacement)) => format!(", topics {regex} in {replacement}"),
+        _ => String::new(),
+    };
+    format!("schemas={}, tombstones={}{routed}", schemas.show(), tombstones.show())
 }
 
 /// The form of the values, as it stands in the run's id.
@@ -404,6 +420,7 @@ pub fn envelope_of(settings: &Settings, database: &str, system_id: &str, run_id:
     options.schemas = settings.kafka.schemas;
     options.tombstones = settings.kafka.tombstones;
     options.transactions = settings.kafka.transactions;
+    options.route = route(settings);
     modes::set(settings, &mut options);
     system_id.clone_into(&mut options.system_identifier);
     run_id.clone_into(&mut options.run_id);

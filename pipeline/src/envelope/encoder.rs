@@ -89,7 +89,7 @@ impl Encoder {
     #[must_use]
     pub fn new(options: Options) -> Encoder {
         Encoder {
-            topics: Topics::new(&options.prefix),
+            topics: Topics::new(&options.prefix).routed(options.route.clone()),
             epoch: options.epoch.to_string(),
             openings: Openings::new(&options),
             options,

@@ -37,5 +37,5 @@ pub use encoder::{Encoder, Snapshot, SnapshotMark};
 pub use message::{Message, Position};
 pub use options::{Binary, Decimal, Hstore, Interval, Options, TimePrecision, Values};
 pub use single::ValueWriter;
-pub use topic::{Topics, mangle};
+pub use topic::{TableRoute, Topics, mangle};
 pub use types::{ColumnType, Kind, TableTypes};

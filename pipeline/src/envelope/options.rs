@@ -1,5 +1,9 @@
 //! How events look. One set of options per topic prefix: a reader and a writer of the same topics use the same.
 
+use std::sync::Arc;
+
+use super::TableRoute;
+
 /// Options of the encoder and of the decoder.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -16,6 +20,8 @@ pub struct Options {
     pub transactions: bool,
     /// The headers `__debezium.context.*` on row events.
     pub context_headers: bool,
+    /// Tables that share topics.
+    pub route: Option<Arc<TableRoute>>,
     /// Names this run in headers.
     pub run_id: String,
     /// The source's system identifier, in headers of transaction markers and heartbeats.
@@ -49,6 +55,7 @@ impl Options {
             tombstones: true,
             transactions: true,
             context_headers: values == Values::Debezium,
+            route: None,
             run_id: String::new(),
             system_identifier: String::new(),
             epoch: 0,

@@ -168,6 +168,7 @@ pub(super) fn table(
     types: Option<&TableTypes>,
     codecs: &[&Codec],
     key: &[usize],
+    key_field: Option<&str>,
 ) -> (Vec<u8>, Vec<u8>) {
     if !options.schemas {
         return (Vec::new(), Vec::new());
@@ -194,7 +195,10 @@ pub(super) fn table(
     };
     let before = list(&mut fields.iter().map(|field| (field, whole || field.identity)));
     let after = list(&mut fields.iter().map(|field| (field, true)));
-    let key_fields = list(&mut key.iter().filter_map(|&at| fields.get(at)).map(|field| (field, true)));
+    let mut key_fields = list(&mut key.iter().filter_map(|&at| fields.get(at)).map(|field| (field, true)));
+    if let Some(name) = key_field {
+        key_fields.push_str(&format!(r#",{{"type":"string","optional":false,"field":{}}}"#, quoted(name)));
+    }
     let row = |fields: &str, name: &str| {
         format!(
             r#"{{"type":"struct","fields":[{fields}],"optional":true,"name":"{topic}.Value","field":"{name}"}}"#

@@ -23,6 +23,8 @@ pub(super) struct Table {
     columns: Vec<TableColumn>,
     /// Positions of the message key's columns.
     key: Vec<usize>,
+    /// What ends a key.
+    key_end: Vec<u8>,
     /// What stands before a key and a value: their schemas, if they are wanted.
     pub(super) key_opening: Vec<u8>,
     pub(super) value_opening: Vec<u8>,
@@ -68,9 +70,26 @@ impl Table {
         json::string(&mut source, relation.name.name.as_bytes());
         source.extend_from_slice(b",\"txId\":");
         let topic = topics.table(&relation.name);
+        let key_field = topics.key_field(&relation.name);
         let key = key_of(relation, types);
         let codecs: Vec<&Codec> = columns.iter().map(|column| &column.codec).collect();
-        let (key_opening, value_opening) = schema::table(options, &topic, relation, types, &codecs, &key);
+        let (key_opening, value_opening) = schema::table(
+            options,
+            &topic,
+            relation,
+            types,
+            &codecs,
+            &key,
+            key_field.as_ref().map(|(name, _)| *name),
+        );
+        let mut key_end = Vec::new();
+        if let Some((name, value)) = &key_field {
+            key_end.push(b',');
+            json::string(&mut key_end, name.as_bytes());
+            key_end.push(b':');
+            json::string(&mut key_end, value.as_bytes());
+        }
+        key_end.push(b'}');
         Table {
             relation: relation.clone(),
             topic,
@@ -78,6 +97,7 @@ impl Table {
             source,
             columns,
             key,
+            key_end,
             key_opening,
             value_opening,
         }
@@ -101,7 +121,7 @@ impl Table {
             out.extend_from_slice(&column.name);
             column.codec.write(out, value(row, old, at), &column.placeholder)?;
         }
-        out.push(b'}');
+        out.extend_from_slice(&self.key_end);
         Ok(true)
     }
 

@@ -1,9 +1,31 @@
 //! Names of topics.
 
+use std::sync::Arc;
+
 use pg::QualifiedName;
 
+use crate::outbox::Route;
+
+/// Several tables' rows in one topic, as Debezium's ByLogicalTableRouter puts them there.
+#[derive(Clone, Debug)]
+pub struct TableRoute {
+    route: Route,
+    /// A member that every key of a routed row gets: the name of the topic that the table would have. Rows of two tables then have two keys.
+    key_field: Option<String>,
+}
+
+impl TableRoute {
+    /// The expression has to match the whole name `<prefix>.<schema>.<table>`; a table whose name it does not match keeps its topic.
+    ///
+    /// # Errors
+    /// The expression does not compile, the replacement names a group that it has not got, or Kafka takes no topic of such a name.
+    pub fn new(regex: &str, replacement: &str, key_field: Option<String>) -> Result<TableRoute, String> {
+        Ok(TableRoute { route: Route::new(regex, replacement)?, key_field })
+    }
+}
+
 /// The topics of one prefix.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Topics {
     prefix: String,
     /// BEGIN and END markers.
@@ -12,6 +34,7 @@ pub struct Topics {
     pub heartbeat: String,
     /// Logical messages.
     pub message: String,
+    route: Option<Arc<TableRoute>>,
 }
 
 impl Topics {
@@ -22,7 +45,20 @@ impl Topics {
             transaction: mangle(&format!("{prefix}.transaction")),
             heartbeat: mangle(&format!("__debezium-heartbeat.{prefix}")),
             message: mangle(&format!("{prefix}.message")),
+            route: None,
         }
+    }
+
+    /// With tables' topics that are other ones.
+    #[must_use]
+    pub fn routed(self, route: Option<Arc<TableRoute>>) -> Topics {
+        Topics { route, ..self }
+    }
+
+    /// May several tables have one topic?
+    #[must_use]
+    pub fn is_routed(&self) -> bool {
+        self.route.is_some()
     }
 
     /// Is it one of this prefix: of a table, the transactions or the messages?
@@ -34,7 +70,22 @@ impl Topics {
     /// The topic of a table's rows. Two tables can share one name (`a b` and `a_b`): preflight refuses that.
     #[must_use]
     pub fn table(&self, name: &QualifiedName) -> String {
+        let own = self.own(name);
+        // Parts of a name that Kafka takes, and a text that it takes, can only become too long together.
+        self.route.as_ref().and_then(|by| by.route.make(&own).ok()).unwrap_or(own)
+    }
+
+    /// The topic that a table has when nothing is routed.
+    fn own(&self, name: &QualifiedName) -> String {
         mangle(&format!("{}.{}.{}", self.prefix, name.schema, name.name))
+    }
+
+    /// The member that keys of a table's rows have besides its columns, and its value.
+    #[must_use]
+    pub fn key_field(&self, name: &QualifiedName) -> Option<(&str, String)> {
+        let field = self.route.as_ref()?.key_field.as_deref()?;
+        let own = self.own(name);
+        (self.table(name) != own).then_some((field, own))
     }
 }
 
@@ -55,6 +106,16 @@ pub fn mangle(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tables_whose_names_match_share_a_topic_and_their_keys_say_which_it_is() {
+        let route = TableRoute::new(r"(.*)\.orders_\d+", "$1.orders", Some("of".to_owned())).unwrap();
+        let topics = Topics::new("srv").routed(Some(Arc::new(route)));
+        let (shard, other) = (QualifiedName::new("s", "orders_7"), QualifiedName::new("s", "customers"));
+        assert_eq!(topics.table(&shard), "srv.s.orders");
+        assert_eq!(topics.key_field(&shard), Some(("of", "srv.s.orders_7".to_owned())));
+        assert_eq!((topics.table(&other).as_str(), topics.key_field(&other)), ("srv.s.customers", None));
+    }
 
     #[test]
     fn names_are_what_kafka_allows() {

@@ -84,7 +84,7 @@ impl Route {
         made
     }
 
-    fn make(&self, value: &str) -> Result<String, String> {
+    pub(crate) fn make(&self, value: &str) -> Result<String, String> {
         let captures = self
             .regex
             .captures(value)

@@ -42,7 +42,9 @@ impl Capture {
             &of.column_exclude,
             &of.message_include,
         ];
-        lists.iter().all(|list| list.is_empty()) && of.skipped_operations == Operations::default()
+        lists.iter().all(|list| list.is_empty())
+            && of.topic_regex.is_none()
+            && of.skipped_operations == Operations::default()
     }
 
     pub fn messages(&self) -> bool {
