@@ -54,9 +54,10 @@ async fn without_the_right_to_be_a_replica() {
 /// Who is no replica puts deferrable checks off to the end of a transaction, and TRUNCATE refuses a table for which some are pending.
 #[tokio::test]
 async fn a_truncate_behind_checks_that_were_put_off() {
-    let table = "CREATE TABLE p (id int PRIMARY KEY, v text); CREATE TABLE c (id int PRIMARY KEY, p int REFERENCES p, u int UNIQUE DEFERRABLE);";
+    let table = "CREATE TABLE p (id int PRIMARY KEY, v text); CREATE TABLE c (id int PRIMARY KEY, p int REFERENCES p, u int UNIQUE DEFERRABLE);
+        CREATE TABLE later (id int PRIMARY KEY, of int REFERENCES later DEFERRABLE INITIALLY DEFERRED);";
     let mut feed = Feed::of(table)
-        .into(&format!("{table} {} GRANT ALL ON p, c TO traps_late", role("traps_late", "")))
+        .into(&format!("{table} {} GRANT ALL ON p, c, later TO traps_late", role("traps_late", "")))
         .target_role("traps_late")
         .ways(&[Way::Default])
         .start()
@@ -64,7 +65,7 @@ async fn a_truncate_behind_checks_that_were_put_off() {
     feed.source("INSERT INTO p SELECT i, 'x' FROM generate_series(1, 20) i; INSERT INTO c SELECT i, i, i FROM generate_series(1, 20) i")
         .await;
     feed.source(
-        "BEGIN; UPDATE c SET u = u + 1; TRUNCATE c, p; INSERT INTO p VALUES (1, 'z'); INSERT INTO c VALUES (1, 1, 1), (2, 1, 2);
+        "BEGIN; INSERT INTO later VALUES (1, 2); UPDATE c SET u = u + 1; TRUNCATE c, p; INSERT INTO later VALUES (2, 2); INSERT INTO p VALUES (1, 'z'); INSERT INTO c VALUES (1, 1, 1), (2, 1, 2);
          UPDATE c SET u = 3 - u; COMMIT",
     )
     .await;

@@ -1,5 +1,6 @@
 //! Dead letters: an event that can't be handled is put aside with its original bytes, and those behind it go on.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -158,9 +159,19 @@ async fn row(consumer: &str, letter: &Letter<'_>, tx: &Transaction<'_>) -> Resul
     Ok(())
 }
 
-/// One partition, and no end to how long letters stay. Who may not make topics relies on the one that is there.
+/// One partition, and no end to how long letters stay. One that is there is taken as it is.
 async fn make(config: &ClientConfig, topic: &str) -> Result<(), KafkaError> {
-    let admin: AdminClient<DefaultClientContext> = config.create()?;
+    let admin: Arc<AdminClient<DefaultClientContext>> = Arc::new(config.create()?);
+    let (asked, name) = (admin.clone(), topic.to_owned());
+    let there = tokio::task::spawn_blocking(move || {
+        let metadata = asked.inner().fetch_metadata(Some(&name), REQUEST)?;
+        Ok::<bool, KafkaError>(
+            metadata.topics().iter().any(|topic| topic.error().is_none() && !topic.partitions().is_empty()),
+        )
+    });
+    if there.await.unwrap_or(Ok(false))? {
+        return Ok(());
+    }
     let new = NewTopic::new(topic, 1, TopicReplication::Fixed(-1))
         .set("retention.ms", "-1")
         .set("max.message.bytes", LARGEST);
@@ -168,12 +179,7 @@ async fn make(config: &ClientConfig, topic: &str) -> Result<(), KafkaError> {
     for result in admin.create_topics([&new], &options).await? {
         match result {
             Ok(_) => tracing::info!(topic, "made the topic for dead letters"),
-            Err((
-                _,
-                RDKafkaErrorCode::TopicAlreadyExists
-                | RDKafkaErrorCode::TopicAuthorizationFailed
-                | RDKafkaErrorCode::ClusterAuthorizationFailed,
-            )) => {}
+            Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
             Err((_, code)) => return Err(KafkaError::AdminOp(code)),
         }
     }

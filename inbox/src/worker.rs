@@ -74,7 +74,7 @@ struct Stopped;
 /// Why no more events are taken from a consumer.
 enum Ended {
     Stopped,
-    /// Perhaps it would never bring any more: see [`passes`].
+    /// Perhaps it would never bring any more: see [`is_of_the_coordinator`].
     Doubtful(KafkaError),
 }
 
@@ -138,8 +138,9 @@ impl<C: Connect> Worker<C> {
             let record = match received {
                 Ok(record) => record,
                 Err(error) if is_fatal(&error) => return Err(error.into()),
-                Err(error) if !passes(&error) => return Ok(Ended::Doubtful(error)),
+                Err(error) if is_of_the_coordinator(&error) => return Ok(Ended::Doubtful(error)),
                 Err(error) => {
+                    // Brokers that are away, a topic that is not made yet: librdkafka goes on by itself.
                     tracing::debug!(%error, "Kafka");
                     tokio::time::sleep(PAUSE).await;
                     continue;
@@ -371,24 +372,16 @@ fn is_fatal(error: &KafkaError) -> bool {
     )
 }
 
-/// Brokers that are away, a topic that is not made yet, a handler that took longer than `max.poll.interval.ms`: librdkafka goes on by itself.
-///
-/// With other errors that can't be relied on. A coordinator's refusal to tell where the group stands, for one, is reported once, and the
-/// partition is waited for without ever asking again (librdkafka's issue 5586).
-fn passes(error: &KafkaError) -> bool {
+/// The group's coordinator would not answer. librdkafka goes on by itself with nearly all of it, but not with a refusal to tell where the group
+/// stands: that is reported once, and the partition is waited for without ever asking again (librdkafka's issue 5586).
+fn is_of_the_coordinator(error: &KafkaError) -> bool {
     matches!(
         error.rdkafka_error_code(),
         Some(
-            RDKafkaErrorCode::BrokerTransportFailure
-                | RDKafkaErrorCode::AllBrokersDown
-                | RDKafkaErrorCode::Resolve
-                | RDKafkaErrorCode::OperationTimedOut
-                | RDKafkaErrorCode::UnknownTopic
-                | RDKafkaErrorCode::UnknownTopicOrPartition
-                | RDKafkaErrorCode::UnknownPartition
-                | RDKafkaErrorCode::LeaderNotAvailable
-                | RDKafkaErrorCode::PollExceeded
-                | RDKafkaErrorCode::PartitionEOF
+            RDKafkaErrorCode::NotCoordinator
+                | RDKafkaErrorCode::CoordinatorNotAvailable
+                | RDKafkaErrorCode::CoordinatorLoadInProgress
+                | RDKafkaErrorCode::RequestTimedOut
         )
     )
 }

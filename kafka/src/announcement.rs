@@ -62,7 +62,7 @@ impl Announcement {
                 format!("the topics of prefix \"{prefix}\" hold events of another form"),
             )
             .detail(format!("they have {other}, and this would write {form}"))
-            .hint("give --schemas and --no-tombstones as before, or another --prefix"));
+            .hint("give --schemas, --no-tombstones and capture.topic_… as before, or another --prefix"));
         }
         self.form = Some(form);
         Ok(())

@@ -361,7 +361,10 @@ pub fn names(topics: &Topics, tables: &[QualifiedName]) -> (BTreeMap<String, Qua
             );
             continue;
         }
-        if let Some(other) = names.insert(topic.clone(), table.clone()).filter(|_| !topics.is_routed()) {
+        if let Some(other) = names
+            .insert(topic.clone(), table.clone())
+            .filter(|other| !topics.is_routed(other) && !topics.is_routed(table))
+        {
             refused.push(
                 Error::refuse(
                     "KAFKA_TOPIC_NAME",

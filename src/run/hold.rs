@@ -148,14 +148,14 @@ pub async fn no_reader(context: &Context, pause: Duration) -> Error {
 }
 
 /// Ends when for [`LOOKS`] looks no broker has answered and the target has come no further: what is missing up to the point is still in the
-/// reader, or in topics that can't be read. A run that gets on although they don't answer here is waited for.
+/// reader, or in topics that can't be read. A run that commits meanwhile, although they don't answer here, is waited for.
 async fn brokers_away(context: &Context, client: &Client) -> Error {
     let (mut away, mut stood) = (0, None);
     loop {
         tokio::time::sleep(LOOK).await;
         let stands = Progress::read(client, &context.name).await.ok().flatten().map(|progress| progress.seq);
         match topics::answer(&context.settings, LOOK).await {
-            Err(error) if stands == stood => {
+            Err(error) if error.class() == pg::Class::Connection && stands == stood => {
                 away += 1;
                 if away >= LOOKS {
                     return error.context("the target can't come to the point that was chosen");

@@ -76,8 +76,13 @@ impl Topics {
         let start = tail.position().map_or(applied, |end| end.max(applied));
         let timeline = tail.timeline();
         let read = tail.read_to().unwrap_or_default();
-        let (snapshot, form) =
-            tail.announcement.map_or((None, None), |announced| (announced.snapshot, announced.form));
+        let form = tail.origin().and_then(|origin| origin.form);
+        if let Some(form) = &form {
+            // Whoever read before may have been given another one, and this process not: a run keeps to its form.
+            envelope.schemas = form.contains("schemas=on");
+            envelope.tombstones = !form.contains("tombstones=off");
+        }
+        let snapshot = tail.announcement.and_then(|announced| announced.snapshot);
         Ok(Topics {
             options,
             envelope,
@@ -327,7 +332,10 @@ pub fn form(settings: &Settings) -> String {
     let (schemas, tombstones) = (settings.kafka.schemas, settings.kafka.tombstones);
     let capture = &settings.capture;
     let routed = match (&capture.topic_regex, &capture.topic_replacement) {
-        (Some(regex), Some(replacement)) => format!(", topics {regex} in {replacement}"),
+        (Some(regex), Some(replacement)) => {
+            let field = if capture.topic_key { capture.topic_key_field.as_str() } else { "none" };
+            format!(", topics {regex} in {replacement}, key field {field}")
+        }
         _ => String::new(),
     };
     format!("schemas={}, tombstones={}{routed}", schemas.show(), tombstones.show())

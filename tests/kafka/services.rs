@@ -230,6 +230,33 @@ async fn a_reader_keeps_to_the_form_of_events_that_the_topics_have() {
     feed.end().await;
 }
 
+/// `verify` brings a stopped run forward with what `write` was given, which need not be what `read` was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_run_is_verified_in_the_form_that_its_reader_writes() {
+    let (kafka, prefix) = (Kafka::shared().await, Kafka::prefix());
+    let mut feed = Feed::of(TABLE).via(kafka, &prefix).ways(&[Way::Default]).services().prepare().await;
+    let lane = &mut feed.lanes[0];
+    lane.reader_command =
+        lane.reader_command.take().map(|reader| reader.args(&["--schemas", "--no-tombstones"]));
+    lane.start_writer();
+    lane.start_reader();
+    feed.wait_live().await;
+    feed.source("INSERT INTO t VALUES (1000, 'wrapped')").await;
+    feed.expect_exact().await;
+    feed.lanes[0].kill_reader().await;
+    feed.lanes[0].kill_writer().await;
+    feed.source("INSERT INTO t VALUES (1001, 'brought by verify')").await;
+    feed.lanes[0].walferry.command("verify").run().await.expect_code(0);
+    feed.lanes[0].start_writer();
+    feed.lanes[0].start_reader();
+    feed.source("DELETE FROM t WHERE id > 1000").await;
+    feed.expect_exact().await;
+    let records = kafka.records(&format!("{prefix}_default.public.t"));
+    assert_eq!(records.len(), 3, "two rows, and one of them deleted");
+    assert!(records.iter().all(|record| record.json()["payload"].is_object()), "one form in the whole topic");
+    feed.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_reader_gives_way_and_readers_of_something_else_are_refused() {
     let kafka = Kafka::shared().await;

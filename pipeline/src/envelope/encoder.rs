@@ -217,8 +217,8 @@ impl Encoder {
         let mut new_key = std::mem::take(&mut self.buffers.new_key);
         old_key.clear();
         new_key.clear();
-        table.write_key(&mut old_key, earlier, None)?;
-        table.write_key(&mut new_key, new, Some(earlier))?;
+        table.write_own_key(&mut old_key, earlier, None)?;
+        table.write_own_key(&mut new_key, new, Some(earlier))?;
         let gone = Row { operation: b'd', before: Some(image(old)), after: None, old: None };
         self.row(relation, &gone, [Some(&new_key), None], out)?;
         let here = Row { operation: b'c', before: None, after: Some(new), old: Some(image(old)) };

@@ -109,8 +109,25 @@ impl Table {
 
     /// Appends the message key of a row; false: the table has none. Key values that were not sent again come from `old`.
     pub(super) fn write_key(&self, out: &mut Vec<u8>, row: &Tuple, old: Option<&Tuple>) -> Result<bool> {
+        self.write_key_columns(out, row, old)?;
         if self.key.is_empty() {
             return Ok(false);
+        }
+        out.extend_from_slice(&self.key_end);
+        Ok(true)
+    }
+
+    /// Appends the key as the table has it, wherever its rows go: what the headers of a key change hold.
+    pub(super) fn write_own_key(&self, out: &mut Vec<u8>, row: &Tuple, old: Option<&Tuple>) -> Result<()> {
+        self.write_key_columns(out, row, old)?;
+        out.push(b'}');
+        Ok(())
+    }
+
+    /// Without what ends it; nothing where there is no key.
+    fn write_key_columns(&self, out: &mut Vec<u8>, row: &Tuple, old: Option<&Tuple>) -> Result<()> {
+        if self.key.is_empty() {
+            return Ok(());
         }
         out.push(b'{');
         for (count, &at) in self.key.iter().enumerate() {
@@ -121,8 +138,7 @@ impl Table {
             out.extend_from_slice(&column.name);
             column.codec.write(out, value(row, old, at), &column.placeholder)?;
         }
-        out.extend_from_slice(&self.key_end);
-        Ok(true)
+        Ok(())
     }
 
     /// The message keys of two versions of a row differ.

@@ -55,10 +55,10 @@ impl Topics {
         Topics { route, ..self }
     }
 
-    /// May several tables have one topic?
+    /// May this table share its topic with others?
     #[must_use]
-    pub fn is_routed(&self) -> bool {
-        self.route.is_some()
+    pub fn is_routed(&self, name: &QualifiedName) -> bool {
+        self.route.as_ref().is_some_and(|by| by.route.matches(&self.own(name)))
     }
 
     /// Is it one of this prefix: of a table, the transactions or the messages?
@@ -83,9 +83,9 @@ impl Topics {
     /// The member that keys of a table's rows have besides its columns, and its value.
     #[must_use]
     pub fn key_field(&self, name: &QualifiedName) -> Option<(&str, String)> {
-        let field = self.route.as_ref()?.key_field.as_deref()?;
-        let own = self.own(name);
-        (self.table(name) != own).then_some((field, own))
+        let route = self.route.as_ref()?;
+        let (field, own) = (route.key_field.as_deref()?, self.own(name));
+        route.route.matches(&own).then_some((field, own))
     }
 }
 
@@ -112,6 +112,14 @@ mod tests {
         let route = TableRoute::new(r"(.*)\.orders_\d+", "$1.orders", Some("of".to_owned())).unwrap();
         let topics = Topics::new("srv").routed(Some(Arc::new(route)));
         let (shard, other) = (QualifiedName::new("s", "orders_7"), QualifiedName::new("s", "customers"));
+        assert!(topics.is_routed(&shard) && !topics.is_routed(&other));
+        let same = TableRoute::new("(.*)", "$1", Some("of".to_owned())).unwrap();
+        let same = Topics::new("srv").routed(Some(Arc::new(same)));
+        assert_eq!(
+            same.key_field(&other),
+            Some(("of", "srv.s.customers".to_owned())),
+            "what matches is routed"
+        );
         assert_eq!(topics.table(&shard), "srv.s.orders");
         assert_eq!(topics.key_field(&shard), Some(("of", "srv.s.orders_7".to_owned())));
         assert_eq!((topics.table(&other).as_str(), topics.key_field(&other)), ("srv.s.customers", None));

@@ -84,6 +84,11 @@ impl Route {
         made
     }
 
+    /// Does the expression match all of it?
+    pub(crate) fn matches(&self, value: &str) -> bool {
+        self.regex.is_match(value).unwrap_or(false)
+    }
+
     pub(crate) fn make(&self, value: &str) -> Result<String, String> {
         let captures = self
             .regex

@@ -128,10 +128,7 @@ pub async fn stream(context: &Context, owner: &mut Owner, run: &Run, backoff: &m
     announcement.timeline = run.source.as_ref().and_then(|source| u32::try_from(source.timeline).ok());
     if let Some(topics) = &topics {
         announcement.snapshot = topics.snapshot;
-        announcement.form.clone_from(&topics.form);
-        if context.half == Half::Both {
-            announcement.take_form(topics::form(&context.settings), context.settings.kafka_prefix())?;
-        }
+        announcement.form = topics.form.clone().or_else(|| Some(topics::form(&context.settings)));
     }
     let mut options =
         stream::Options::new(context.source.clone(), &context.name, &run.slot, look.names, from);

@@ -175,7 +175,7 @@ impl Pipeline {
             }
             Step::Truncate { targets, restart_identity, partial, check_first } => {
                 if *check_first {
-                    self.query("SET CONSTRAINTS ALL IMMEDIATE")?;
+                    self.query(&check_sql(targets))?;
                 }
                 for statement in truncate_sql(targets, *restart_identity, *partial) {
                     self.query(&statement)?;
@@ -496,6 +496,25 @@ fn full_values<'a>(target: &Target, old: &'a pipeline::Tuple) -> (Vec<u16>, Vec<
         }
     }
     (nulls, values)
+}
+
+/// Makes the checks of these tables that were put off. Others may have been put off by the source itself, and hold at its COMMIT only.
+fn check_sql(targets: &[Arc<Target>]) -> String {
+    let names: Vec<String> = targets
+        .iter()
+        .map(|target| format!("{}::regclass", pg::quote_literal(&target.name.to_string())))
+        .collect();
+    let tables = names.join(", ");
+    let body = format!(
+        "DECLARE named text; BEGIN
+             SELECT pg_catalog.string_agg(pg_catalog.format('%I.%I', n.nspname, c.conname), ', ') INTO named
+             FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace
+             WHERE c.condeferrable AND (c.conrelid IN ({tables}) OR c.confrelid IN ({tables}));
+             IF named IS NOT NULL THEN EXECUTE 'SET CONSTRAINTS ' || named || ' IMMEDIATE'; END IF;
+         END"
+    );
+    // No dollars around it: a table's name may have them.
+    format!("DO {}", pg::quote_literal(&body))
 }
 
 fn truncate_sql(targets: &[Arc<Target>], restart_identity: bool, partial: bool) -> Vec<String> {
