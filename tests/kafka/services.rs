@@ -105,12 +105,7 @@ async fn what_is_fetched_as_soon_as_a_partition_is_assigned_is_applied() {
     feed.expect_exact().await;
     feed.lanes[0].kill_writer().await;
     feed.source("INSERT INTO t VALUES (1001, 'waits in its topic')").await;
-    let slot = feed.lanes[0].walferry.run_name().to_owned();
-    let brought = format!(
-        "SELECT confirmed_flush_lsn >= '{}' FROM pg_replication_slots WHERE slot_name = '{slot}'",
-        feed.source.wal_position().await
-    );
-    feed.source.wait_until(&feed.database, &brought, Duration::from_secs(60)).await;
+    super::brought(&feed).await;
     feed.lanes[0].kill_reader().await;
     feed.lanes[0].running =
         Some(feed.lanes[0].command.clone().failpoint("kafka-assigned", "sleep(1000)").spawn());
