@@ -58,6 +58,9 @@ impl Options {
             .set("reconnect.backoff.max.ms", "2000")
             .set("topic.metadata.refresh.interval.ms", "30000")
             .set("allow.auto.create.topics", "false")
+            // Nagle's algorithm holds the end of a request back until the beginning is acknowledged, and the broker's kernel acknowledges
+            // what has no answer yet after 40 ms.
+            .set("socket.nagle.disable", "true")
             .set_log_level(RDKafkaLogLevel::Warning);
         self.security.apply(&mut config);
         config

@@ -21,9 +21,13 @@ const LONGEST: Duration = Duration::from_millis(12);
 
 /// Counts what arrives, and finds out how long to rest.
 pub(super) struct Gather {
-    /// Bytes that are there after a rest that was long enough; zero: never rest.
+    /// What the socket's buffer holds at the least of messages that were put together; zero: never rest.
+    holds: u64,
+    /// Bytes that are there after a rest that was long enough, at most `holds`: learned where it is less.
     full: u64,
     rest: Duration,
+    /// What was there after the last rest, if the present one is longer.
+    before_longer: Option<u64>,
     /// When the server last began to send, and how much had arrived by then.
     began: (Instant, u64),
     /// Messages since then.
@@ -36,8 +40,16 @@ impl Gather {
     /// `buffer`: the socket's, with the kernel's book-keeping.
     pub(super) fn new(buffer: usize, now: Instant) -> Gather {
         // More than it holds in small segments: it is full, and the server was made to put them together.
-        let full = buffer as u64 * 2 / 3;
-        Gather { full, rest: PAUSE, began: (now, 0), messages: 0, resting: None }
+        let holds = buffer as u64 * 2 / 3;
+        Gather {
+            holds,
+            full: holds,
+            rest: PAUSE,
+            before_longer: None,
+            began: (now, 0),
+            messages: 0,
+            resting: None,
+        }
     }
 
     pub(super) fn message(&mut self) {
@@ -54,19 +66,35 @@ impl Gather {
             None => (now - self.began.0, self.began.1),
         };
         let arrived = received - before;
+        if self.resting.is_some() {
+            self.learn(arrived);
+        }
         // A buffer that was found full says nothing of the rate: the server may have stood still for lack of room.
         let full = self.resting.is_some() && arrived >= self.full;
         if !full && u128::from(arrived) < u128::from(BYTES_PER_MICROSECOND) * since.as_micros() {
+            if self.resting.is_some() {
+                self.rest = self.rest.min(PAUSE);
+            }
             self.restart(received, now);
             return None;
         }
         if self.resting.is_some() {
             // Towards the rest after which it is just full, and rather too long than too short: below, each message costs again.
-            let next = if arrived < self.full { self.rest * 5 / 4 } else { self.rest * 63 / 64 };
+            let next = if full { self.rest * 63 / 64 } else { self.rest * 5 / 4 };
             self.rest = next.clamp(SHORTEST, LONGEST);
+            self.before_longer = (!full).then_some(arrived);
         }
         self.resting = Some(received);
         Some(self.rest)
+    }
+
+    /// Where a longer rest brought no more than the one before, the buffer holds no more: the kernel's book-keeping differs from run to run.
+    fn learn(&mut self, arrived: u64) {
+        if self.before_longer.is_some_and(|before| arrived <= before + before / 16) {
+            self.full = self.full.min(arrived);
+        } else if arrived > self.full {
+            self.full = (self.full + self.full / 64).min(arrived).min(self.holds);
+        }
     }
 
     /// Something has arrived after a wait that began at `since`, when `received` bytes had.
@@ -81,6 +109,7 @@ impl Gather {
         self.began = (now, received);
         self.messages = 0;
         self.resting = None;
+        self.before_longer = None;
     }
 }
 
@@ -125,6 +154,28 @@ mod tests {
             rest = server.rest().unwrap();
         }
         assert!((2_100..2_900).contains(&rest.as_micros()), "{rest:?}");
+    }
+
+    #[test]
+    fn a_buffer_that_holds_less_is_full_with_less() {
+        let mut server = Server::new(BUFFER);
+        server.sends(FLOWING, 50_000, Duration::from_millis(1));
+        let mut rest = server.rest().unwrap();
+        for _ in 0..400 {
+            // 40 bytes a microsecond until it is full with a hair less than two thirds, which takes 2.2 ms.
+            let bytes = u64::try_from(rest.as_micros()).unwrap() * 40;
+            server.sends(100, bytes.min(BUFFER * 2 / 3 - 300), rest);
+            rest = server.rest().unwrap();
+        }
+        assert!((1_900..2_900).contains(&rest.as_micros()), "{rest:?}");
+        // It has more room again.
+        for _ in 0..400 {
+            let bytes = u64::try_from(rest.as_micros()).unwrap() * 80;
+            server.sends(100, bytes.min(BUFFER), rest);
+            rest = server.rest().unwrap();
+        }
+        assert_eq!(server.gather.full, BUFFER * 2 / 3);
+        assert!((1_050..1_500).contains(&rest.as_micros()), "{rest:?}");
     }
 
     #[test]
