@@ -16,6 +16,8 @@ const FLOWING: u32 = 64;
 const BYTES_PER_MICROSECOND: u64 = 8;
 /// A wait that is longer is a pause.
 const PAUSE: Duration = Duration::from_millis(1);
+/// A rest that became longer this often, and is three times as long, without bringing more is too long.
+const FLAT: u32 = 5;
 const SHORTEST: Duration = Duration::from_micros(100);
 const LONGEST: Duration = Duration::from_millis(12);
 
@@ -26,8 +28,8 @@ pub(super) struct Gather {
     /// Bytes that are there after a rest that was long enough, at most `holds`: learned where it is less.
     full: u64,
     rest: Duration,
-    /// What was there after the last rest, if the present one is longer.
-    before_longer: Option<u64>,
+    /// What was there before the rest became longer, and how often it did since without bringing more.
+    flat: Option<(u64, u32)>,
     /// When the server last began to send, and how much had arrived by then.
     began: (Instant, u64),
     /// Messages since then.
@@ -41,15 +43,7 @@ impl Gather {
     pub(super) fn new(buffer: usize, now: Instant) -> Gather {
         // More than it holds in small segments: it is full, and the server was made to put them together.
         let holds = buffer as u64 * 2 / 3;
-        Gather {
-            holds,
-            full: holds,
-            rest: PAUSE,
-            before_longer: None,
-            began: (now, 0),
-            messages: 0,
-            resting: None,
-        }
+        Gather { holds, full: holds, rest: PAUSE, flat: None, began: (now, 0), messages: 0, resting: None }
     }
 
     pub(super) fn message(&mut self) {
@@ -82,18 +76,26 @@ impl Gather {
             // Towards the rest after which it is just full, and rather too long than too short: below, each message costs again.
             let next = if full { self.rest * 63 / 64 } else { self.rest * 5 / 4 };
             self.rest = next.clamp(SHORTEST, LONGEST);
-            self.before_longer = (!full).then_some(arrived);
         }
         self.resting = Some(received);
         Some(self.rest)
     }
 
-    /// Where a longer rest brought no more than the one before, the buffer holds no more: the kernel's book-keeping differs from run to run.
+    /// Where rests that became longer and longer brought no more, the buffer holds no more: the kernel's book-keeping differs from one
+    /// connection to the next. Once or twice says nothing: what came in small segments is put together only from the next time on.
     fn learn(&mut self, arrived: u64) {
-        if self.before_longer.is_some_and(|before| arrived <= before + before / 16) {
-            self.full = self.full.min(arrived);
-        } else if arrived > self.full {
+        if arrived >= self.full {
             self.full = (self.full + self.full / 64).min(arrived).min(self.holds);
+            self.flat = None;
+            return;
+        }
+        self.flat = match self.flat {
+            Some((before, times)) if arrived <= before + before / 16 => Some((before, times + 1)),
+            _ => Some((arrived, 0)),
+        };
+        if self.flat.is_some_and(|(_, times)| times >= FLAT) {
+            self.full = arrived;
+            self.flat = None;
         }
     }
 
@@ -109,7 +111,7 @@ impl Gather {
         self.began = (now, received);
         self.messages = 0;
         self.resting = None;
-        self.before_longer = None;
+        self.flat = None;
     }
 }
 
