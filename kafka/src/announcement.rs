@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use pg::{Error, Lsn, Result};
 use pipeline::envelope::{Encoder, header};
 
+use crate::form::Form;
 use crate::options::Options;
 use crate::rows::Rows;
 
@@ -23,8 +24,8 @@ pub struct Announcement {
     pub snapshot: Option<Written>,
     /// The source's timeline, as far as it is known.
     pub timeline: Option<u32>,
-    /// The form of the events beside their values (schemas, tombstones); none: whoever announced this writes none.
-    pub form: Option<String>,
+    /// None: whoever announced this writes none.
+    pub form: Option<Form>,
     /// Made by a reader itself, for whoever reads the topics: no target is fed.
     pub feed: bool,
 }
@@ -55,7 +56,7 @@ impl Announcement {
     ///
     /// # Errors
     /// `Refuse`: what is in the topics has another one.
-    pub fn take_form(&mut self, form: String, prefix: &str) -> Result<()> {
+    pub fn take_form(&mut self, form: Form, prefix: &str) -> Result<()> {
         if let Some(other) = self.form.as_ref().filter(|other| **other != form) {
             return Err(Error::refuse(
                 "KAFKA_OTHER_RUN",
@@ -87,7 +88,8 @@ impl Announcement {
         headers.extend(snapshot.map(|text| (header::SNAPSHOT.to_owned(), text.into_bytes())));
         let timeline = self.timeline.map(|timeline| timeline.to_string().into_bytes());
         headers.extend(timeline.map(|text| (header::TIMELINE.to_owned(), text)));
-        headers.extend(self.form.clone().map(|form| (header::FORM.to_owned(), form.into_bytes())));
+        let form = self.form.as_ref().and_then(|form| serde_json::to_vec(form).ok());
+        headers.extend(form.map(|form| (header::FORM.to_owned(), form)));
         headers.extend(self.feed.then(|| (header::FEED.to_owned(), b"true".to_vec())));
         headers
     }
@@ -99,7 +101,7 @@ impl Announcement {
         });
         let timeline = text(header::TIMELINE).and_then(|text| text.parse().ok());
         let feed = text(header::FEED).is_some();
-        let form = text(header::FORM);
+        let form = text(header::FORM).and_then(|text| serde_json::from_str(&text).ok());
         Some(Announcement { slot: text(header::SLOT)?, publications, snapshot, timeline, form, feed })
     }
 

@@ -1,7 +1,7 @@
 //! A file against the tables.
 
 use super::client;
-use super::file::Properties;
+use super::file::{Properties, Transform};
 use super::property::{Property, Verdict, find};
 
 /// What a file says in our own terms.
@@ -68,6 +68,9 @@ pub fn apply(properties: &Properties, tables: &[&[Property]]) -> Applied {
             Verdict::Refused => problem(&format!("refused: {}", property.note)),
         }
     }
+    for (name, what) in lacking(properties) {
+        applied.problems.push(format!("{}: \"{name}\": {what}", properties.path));
+    }
     if !connection.is_empty() {
         applied.assigned.push(("source", connection.trim_end().to_owned()));
     }
@@ -81,6 +84,24 @@ pub fn apply(properties: &Properties, tables: &[&[Property]]) -> Applied {
         }
     }
     applied
+}
+
+/// Properties that a transform of the chain needs and the file does not have. With them left out the chain would do nothing, or not start.
+fn lacking(properties: &Properties) -> Vec<(String, &'static str)> {
+    let of_transform = |transform: Transform<'_>| {
+        let router = transform.class == "io.debezium.transforms.ByLogicalTableRouter";
+        let needed: &[(&str, &str)] = if router {
+            &[("topic.regex", "the router needs it"), ("topic.replacement", "the router needs it")]
+        } else {
+            &[("type", "the transform has no class")]
+        };
+        let name = move |(needed, what): &(&str, &'static str)| {
+            (format!("transforms.{}.{needed}", transform.alias), *what)
+        };
+        needed.iter().map(name).collect::<Vec<_>>()
+    };
+    let needed = properties.transforms().flat_map(of_transform);
+    needed.filter(|(name, _)| properties.get(name).is_none_or(|value| value.trim().is_empty())).collect()
 }
 
 /// A single property under Debezium's name, from another layer (`--set slot.name=…`).

@@ -15,12 +15,11 @@ pub struct Properties {
     entries: Vec<(String, String)>,
 }
 
-/// One entry of `transforms`, for the table of a router: its alias, its class, and its own properties without `transforms.<alias>.`, in the order of the file.
-#[cfg_attr(not(test), allow(dead_code))]
-pub struct Transform {
-    pub alias: String,
-    pub class: String,
-    pub options: Vec<(String, String)>,
+/// One entry of `transforms`.
+pub struct Transform<'a> {
+    pub alias: &'a str,
+    /// Empty where the file names none.
+    pub class: &'a str,
 }
 
 impl Properties {
@@ -86,22 +85,12 @@ impl Properties {
     }
 
     /// The chain of transforms, in its order.
-    #[cfg_attr(not(test), allow(dead_code))]
-    pub fn transforms(&self) -> Vec<Transform> {
+    pub fn transforms(&self) -> impl Iterator<Item = Transform<'_>> {
         let aliases = self.get("transforms").unwrap_or_default().split(',').map(str::trim);
-        aliases
-            .filter(|alias| !alias.is_empty())
-            .map(|alias| {
-                let prefix = format!("transforms.{alias}.");
-                let own = |(name, value): (&str, &str)| {
-                    Some((name.strip_prefix(&prefix)?.to_owned(), value.to_owned()))
-                };
-                let (class, options): (Vec<_>, Vec<_>) =
-                    self.iter().filter_map(own).partition(|(name, _)| name == "type");
-                let class = class.into_iter().next().map(|(_, class)| class).unwrap_or_default();
-                Transform { alias: alias.to_owned(), class, options }
-            })
-            .collect()
+        aliases.filter(|alias| !alias.is_empty()).map(|alias| {
+            let class = self.get(&format!("transforms.{alias}.type")).unwrap_or_default().trim();
+            Transform { alias, class }
+        })
     }
 }
 

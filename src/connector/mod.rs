@@ -38,7 +38,7 @@ pub use source::{SOURCE, WRITER};
 pub fn tables_of(paths: &[&std::path::Path]) -> Vec<&'static [Property]> {
     let router = |path: &&std::path::Path| {
         Properties::read(path).is_ok_and(|properties| {
-            properties.transforms().iter().any(|transform| transform.class.ends_with(".outbox.EventRouter"))
+            properties.transforms().any(|transform| transform.class.ends_with(".outbox.EventRouter"))
         })
     };
     if paths.iter().any(router) { vec![OUTBOX, SOURCE] } else { vec![SOURCE] }

@@ -98,9 +98,23 @@ fn a_chain_of_transforms_is_read_in_its_order() {
     );
     assert_eq!(properties.get("transforms"), Some("b, a"));
     let transforms = properties.transforms();
-    let seen: Vec<(&str, &str)> = transforms.iter().map(|t| (&t.alias[..], &t.class[..])).collect();
+    let seen: Vec<(&str, &str)> = transforms.map(|transform| (transform.alias, transform.class)).collect();
     assert_eq!(seen, [("b", "B"), ("a", "A")]);
-    assert_eq!(transforms[0].options, [("table.op".to_owned(), "w".to_owned())]);
+}
+
+#[test]
+fn a_transform_without_what_it_needs_is_refused() {
+    let router = "transforms=r\ntransforms.r.type=io.debezium.transforms.ByLogicalTableRouter\n";
+    for (file, missing) in [
+        ("transforms=r\n", "transforms.r.type"),
+        (router, "transforms.r.topic.regex"),
+        (&format!("{router}transforms.r.topic.regex=(.*)\n"), "transforms.r.topic.replacement"),
+    ] {
+        let problems = apply(&parse(file), &[SOURCE]).problems.join("\n");
+        assert!(problems.contains(missing), "{missing} not in {problems}");
+    }
+    let whole = format!("{router}transforms.r.topic.regex=(.*)\ntransforms.r.topic.replacement=$1\n");
+    assert_eq!(apply(&parse(&whole), &[SOURCE]).problems, Vec::<String>::new());
 }
 
 #[test]

@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kafka::outbox::Beside;
 use kafka::{
-    Admin, Announcement, KafkaSink, KafkaSource, Merge, MergeOptions, Need, Needs, Position, Producer, Tail,
-    Weakness, Written,
+    Admin, Announcement, Form, KafkaSink, KafkaSource, Merge, MergeOptions, Need, Needs, Position, Producer,
+    Routing, Tail, Weakness, Written,
 };
 use pg::{Error, Lsn, QualifiedName, Result};
 use pipeline::envelope::{self, Decoder, Dialect, Encoder, TableRoute, TableTypes, Values};
@@ -25,7 +25,7 @@ use writer::control::{Run, RunTable};
 
 use super::context::Context;
 use super::modes;
-use crate::config::{KafkaValues, Settings, Value as _};
+use crate::config::{KafkaValues, Settings};
 
 /// The run's topics before its stream begins.
 pub struct Topics {
@@ -39,7 +39,7 @@ pub struct Topics {
     /// What a reader has written as rows of a snapshot.
     pub snapshot: Option<Written>,
     /// The form of the events that a reader has written.
-    pub form: Option<String>,
+    pub form: Option<Form>,
     /// The source's timeline that they were read from last.
     pub timeline: Option<u32>,
     /// Tables that other processes feed.
@@ -79,8 +79,8 @@ impl Topics {
         let form = tail.origin().and_then(|origin| origin.form);
         if let Some(form) = &form {
             // Whoever read before may have been given another one, and this process not: a run keeps to its form.
-            envelope.schemas = form.contains("schemas=on");
-            envelope.tombstones = !form.contains("tombstones=off");
+            envelope.schemas = form.schemas;
+            envelope.tombstones = form.tombstones;
         }
         let snapshot = tail.announcement.and_then(|announced| announced.snapshot);
         Ok(Topics {
@@ -328,17 +328,15 @@ pub fn names(settings: &Settings) -> envelope::Topics {
 }
 
 /// The form of the events beside their values, as a reader announces it.
-pub fn form(settings: &Settings) -> String {
-    let (schemas, tombstones) = (settings.kafka.schemas, settings.kafka.tombstones);
+pub fn form(settings: &Settings) -> Form {
     let capture = &settings.capture;
-    let routed = match (&capture.topic_regex, &capture.topic_replacement) {
-        (Some(regex), Some(replacement)) => {
-            let field = if capture.topic_key { capture.topic_key_field.as_str() } else { "none" };
-            format!(", topics {regex} in {replacement}, key field {field}")
-        }
-        _ => String::new(),
-    };
-    format!("schemas={}, tombstones={}{routed}", schemas.show(), tombstones.show())
+    let topics = capture.topic_regex.clone().zip(capture.topic_replacement.clone());
+    let key_field = capture.topic_key.then(|| capture.topic_key_field.clone());
+    Form {
+        schemas: settings.kafka.schemas,
+        tombstones: settings.kafka.tombstones,
+        topics: topics.map(|(regex, replacement)| Routing { regex, replacement, key_field }),
+    }
 }
 
 /// The form of the values, as it stands in the run's id.

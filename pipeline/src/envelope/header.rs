@@ -24,7 +24,7 @@ pub const SNAPSHOT: &str = "walferry.snapshot";
 pub const TIMELINE: &str = "walferry.timeline";
 /// Heartbeat: `true` where a reader has made slot and publication itself, and no target is fed.
 pub const FEED: &str = "walferry.feed";
-/// Heartbeat of a reader: `schemas=…, tombstones=…`, the form of its events.
+/// Heartbeat of a reader: the form of its events as JSON.
 pub const FORM: &str = "walferry.form";
 /// Truncate: `<how many tables>` and the flags `cascade`, `restart_identity`, joined by commas. The events of one TRUNCATE follow each other.
 pub const TRUNCATE: &str = "walferry.truncate";
