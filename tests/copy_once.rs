@@ -85,7 +85,7 @@ async fn a_copy_that_is_stopped_leaves_no_rows_and_no_record() {
 async fn killed_it_is_started_over_by_hand() {
     let (source, target) = pair("logical").await;
     let walferry = Walferry::new(&source.uri("app"), &target.uri("app"));
-    let run = walferry.command("copy").spawn();
+    let run = walferry.command("copy").failpoint("copy-before-commit", "sleep(120000)").spawn();
     target.wait_until("app", "SELECT to_regclass('app.child') IS NOT NULL", Duration::from_secs(20)).await;
     run.kill9().await;
     let again = walferry.command("copy").run().await;

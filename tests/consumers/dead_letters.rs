@@ -35,7 +35,7 @@ const EXPECTED: [&str; 5] = [
 fn letters(rig: &Rig<'_>, topic: &str) -> Vec<String> {
     tokio::task::block_in_place(|| {
         let consumer = rig.kafka.consumer();
-        let (low, high) = consumer.fetch_watermarks(topic, 0, PATIENCE).unwrap();
+        let (low, high) = crate::support::kafka::watermarks(&consumer, topic, 0);
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, 0, Offset::Offset(low)).unwrap();
         consumer.assign(&list).unwrap();

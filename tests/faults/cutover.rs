@@ -296,7 +296,7 @@ async fn the_reply_to_the_commit_of_the_fence_is_lost() {
     let events = Events::record(&scene.source, DB).await;
     let proxy = crate::support::Proxy::to(&scene.source).await;
     let run = Walferry::new(&proxy.uri(DB), &scene.target.uri(DB)).command("migrate");
-    let mut running = run.failpoint("cutover-fencing", "1*sleep(800)->off").spawn();
+    let mut running = run.failpoint("cutover-fencing", "1*sleep(3000)->off").spawn();
     running.wait_for_step("live").await;
     let asker = cutover(&scene).spawn();
     scene.target.wait_until(DB, "SELECT cutover IS NOT NULL FROM walferry.runs", SOON).await;

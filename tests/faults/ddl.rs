@@ -160,7 +160,8 @@ async fn row_50_a_table_is_rewritten_between_slot_and_lock() {
     ] {
         let scene = Scene::small().await;
         let events = Events::record(&scene.source, DB).await;
-        let mut running = scene.run().failpoint("slot-created", "1*sleep(1500)->off").spawn();
+        let session = scene.source.connect(DB).await;
+        let mut running = scene.run().failpoint("slot-created", "1*sleep(4000)->off").spawn();
         scene
             .source
             .wait_until(
@@ -169,7 +170,7 @@ async fn row_50_a_table_is_rewritten_between_slot_and_lock() {
                 std::time::Duration::from_secs(20),
             )
             .await;
-        scene.source.sql(DB, ddl).await;
+        session.batch_execute(ddl).await.unwrap();
         running.wait_for_step("live").await;
         assert!(running.stderr().contains("rewritten"), "{ddl}: {}", running.stderr());
         let marker = oracle::marker(&scene.source, DB).await;

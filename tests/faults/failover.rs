@@ -328,8 +328,8 @@ async fn row_64_an_asynchronous_standby_of_the_target_that_lacks_rows_is_refused
     let standby = Postgres::standby_of(&scene.target, &[]).await;
     let mut running = scene.run().spawn();
     running.wait_for_step("live").await;
-    let caught_up = "SELECT pg_wal_lsn_diff(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) = 0 AND EXISTS (SELECT FROM pg_stat_wal_receiver)";
-    standby.wait_until("postgres", caught_up, SOON).await;
+    let caught_up = format!("SELECT pg_last_wal_replay_lsn() >= '{}'", scene.target.wal_position().await);
+    standby.wait_until("postgres", &caught_up, SOON).await;
     standby.stop(Stop::Fast).await;
     scene.source.sql(DB, "INSERT INTO t VALUES (100, 1, 'lost')").await;
     running.wait_applied(oracle::marker(&scene.source, DB).await).await;

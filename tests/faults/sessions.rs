@@ -94,7 +94,7 @@ async fn row_19_the_keeper_ends_and_only_unfinished_tables_start_over() {
     let events = Events::record(&scene.source, DB).await;
     let load = scene.load();
     let mut running =
-        scene.run().args(&["--jobs", "1"]).failpoint("copy-after-commit", "1*sleep(2500)").spawn();
+        scene.run().args(&["--jobs", "1"]).failpoint("copy-after-commit", "1*sleep(5000)").spawn();
     running.wait_for("a table", |status| status.tables().iter().any(|(_, _, at)| at.is_some())).await;
     end(&scene.source, "application_name = 'walferry (keeper)' AND state = 'idle in transaction'").await;
     let status = running.wait_for_step("live").await;
@@ -111,14 +111,16 @@ async fn row_20_a_copy_worker_ends_and_only_its_piece_is_done_again() {
     let scene = large().await;
     let events = Events::record(&scene.source, DB).await;
     let load = scene.load();
-    let mut running = scene.run().args(&SMALL_PIECES).failpoint("copy-piece-midway", "sleep(20)").spawn();
+    let mut running = scene.run().args(&SMALL_PIECES).failpoint("copy-piece-midway", "sleep(40)").spawn();
     running.wait_for_step("copy").await;
-    let half = "SELECT count(*) >= 3000 FROM wide";
-    scene.target.wait_until(DB, half, SOON).await;
-    // Another piece is on its way: it goes with the session that writes it.
+    // Another piece is on its way when half of it is there: it goes with the session that writes it.
     let piece =
         "application_name = 'walferry (copy)' AND state = 'active' AND query ILIKE 'COPY%wide%FROM STDIN%'";
-    end(&scene.target, piece).await;
+    let ended = format!(
+        "SELECT CASE WHEN (SELECT count(*) FROM wide) >= 3000
+             THEN (SELECT count(pg_terminate_backend(pid)) > 0 FROM pg_stat_activity WHERE {piece}) ELSE false END"
+    );
+    scene.target.wait_until(DB, &ended, SOON).await;
     let status = running.wait_for_step("live").await;
     let slot = status.lsn("slot_lsn");
     assert!(
@@ -189,26 +191,30 @@ async fn row_71_a_deadlock_on_the_target_costs_nothing_but_time() {
         scene.run().args(&["--set", "apply.set_threshold=0", "--set", "apply.coalesce=off"]).spawn();
     running.wait_for_step("live").await;
     for round in 0..2 {
-        let user = scene.target.connect(DB).await;
+        let (holder, user) = (scene.target.connect(DB).await, scene.target.connect(DB).await);
+        holder.batch_execute("BEGIN; SELECT FROM t WHERE id = 2 FOR UPDATE").await.unwrap();
         // As replica: the triggers that keep ordinary writers off are not what this is about. It never gives way itself.
         user.batch_execute(
-            "SET session_replication_role = replica; SET deadlock_timeout = '1h'; BEGIN; SELECT FROM t WHERE id = 2 FOR UPDATE",
+            "SET session_replication_role = replica; SET deadlock_timeout = '1h'; BEGIN; SELECT FROM t WHERE id = 3 FOR UPDATE",
         )
         .await
         .unwrap();
-        scene
-            .source
-            .sql(
-                DB,
-                &format!(
-                    "UPDATE t SET v = 'a{round}' WHERE id = 1; UPDATE t SET v = 'b{round}' WHERE id = 2"
-                ),
-            )
-            .await;
+        let pid: i32 = user.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+        let update = |id: i32| format!("UPDATE t SET v = 'round {round}' WHERE id = {id};");
+        scene.source.sql(DB, &[1, 2, 3].map(update).concat()).await;
+        // It has the first row, and waits for the holder's.
         let waits = "SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name = 'walferry' AND wait_event_type = 'Lock'";
         scene.target.wait_until(DB, waits, SOON).await;
+        let wants =
+            tokio::spawn(
+                async move { user.batch_execute("SELECT FROM t WHERE id = 1 FOR UPDATE; COMMIT").await },
+            );
+        let waits = format!("SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = {pid}");
+        scene.target.wait_until(DB, &waits, SOON).await;
+        // Only now does it come to the third row, and looks for a deadlock while there is one.
+        holder.batch_execute("COMMIT").await.unwrap();
         // Granted as soon as apply has been rolled back.
-        user.batch_execute("SELECT FROM t WHERE id = 1 FOR UPDATE; COMMIT").await.unwrap();
+        wants.await.unwrap().unwrap();
         running.wait_applied(oracle::marker(&scene.source, DB).await).await;
     }
     assert!(scene.target.log().contains("deadlock detected"), "the test made no deadlock");

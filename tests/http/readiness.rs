@@ -134,6 +134,11 @@ async fn two_services_are_ready_together() {
     writes
         .wait_for("/metrics", |_, body| body.contains("walferry_applied_rows_total{kind=\"insert\"} 10\n"))
         .await;
+    reads
+        .wait_for("/metrics", |_, page| {
+            samples(page).iter().any(|sample| sample.name == "walferry_events_total" && sample.value == 10.0)
+        })
+        .await;
     let seen = reads.metrics().await;
     let topic = seen.iter().find(|sample| sample.name == "walferry_events_total" && sample.value == 10.0);
     assert!(topic.is_some_and(|topic| topic.labels[0].1.ends_with(".public.t")), "{seen:#?}");

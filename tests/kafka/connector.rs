@@ -187,7 +187,11 @@ async fn filters_mean_what_they_mean_to_debezium_and_a_killed_reader_goes_on() {
         "snapshot.mode": "no_data",
     }));
     let mut running = command.spawn();
-    rig.server.wait_until("app", "SELECT count(*) = 1 FROM pg_replication_slots WHERE active", SOON).await;
+    // A slot is active while it is made, too.
+    let streams =
+        "SELECT EXISTS (SELECT FROM pg_replication_slots s JOIN pg_stat_replication r ON r.pid = s.active_pid
+                   WHERE r.state IN ('catchup', 'streaming'))";
+    rig.server.wait_until("app", streams, SOON).await;
     let published: Vec<String> = rig
         .server
         .query("app", "SELECT schemaname || '.' || tablename FROM pg_publication_tables WHERE pubname = 'chosen' ORDER BY 1")

@@ -53,8 +53,10 @@ async fn row_27_while_all_brokers_are_down_the_slot_waits() {
     feed.source("INSERT INTO t VALUES (1, 'before')").await;
     feed.expect_same_content().await;
     kafka.stop();
+    // From here on there is something to wait for; until then the slot may follow what is idle.
+    feed.source("INSERT INTO t VALUES (0, 'down')").await;
     let waits = format!(
-        "SELECT confirmed_flush_lsn <= '{}' FROM pg_replication_slots WHERE slot_name = '{}'",
+        "SELECT confirmed_flush_lsn < '{}' FROM pg_replication_slots WHERE slot_name = '{}'",
         feed.source.wal_position().await,
         feed.lanes[0].walferry.run_name()
     );
@@ -180,7 +182,7 @@ async fn row_31_a_topic_made_anew_under_the_same_name_is_refused() {
             refuses(feed, "KAFKA_DATA_LOST").await;
         } else {
             feed.restart().await;
-            assert_eq!(feed.errors().await, ["EVENT_MALFORMED"]);
+            feed.stopped_by("EVENT_MALFORMED").await;
             feed.expect_on_targets("SELECT count(*) FROM t", &["1"]).await;
             feed.end().await;
         }
@@ -278,7 +280,7 @@ async fn row_34_an_event_above_the_limit_stops_the_run_until_the_limit_is_raised
     )
     .await;
     feed.source("INSERT INTO t VALUES (3, 'behind it')").await;
-    assert_eq!(feed.errors().await, ["KAFKA_MESSAGE_TOO_LARGE"]);
+    feed.stopped_by("KAFKA_MESSAGE_TOO_LARGE").await;
     // What was committed before it comes with one of the tries; nothing behind it does.
     let before = "SELECT coalesce(max(id) = 1, false) FROM t";
     feed.target.wait_until(&feed.lanes[0].database, before, Duration::from_secs(60)).await;

@@ -58,7 +58,7 @@ async fn taken(kafka: &Kafka, group: &str, topics: [&str; 2]) {
         let left = tokio::task::block_in_place(|| {
             let committed = consumer.committed_offsets(list.clone(), PATIENCE).unwrap();
             let left = |topic: &&str| {
-                let (_, end) = consumer.fetch_watermarks(topic, 0, PATIENCE).unwrap();
+                let (_, end) = crate::support::kafka::watermarks(&consumer, topic, 0);
                 committed.find_partition(topic, 0).unwrap().offset() != Offset::Offset(end)
             };
             topics.iter().filter(|topic| left(topic)).count()

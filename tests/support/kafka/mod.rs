@@ -253,8 +253,7 @@ impl Kafka {
             let mut records = Vec::new();
             for partition in metadata.topics()[0].partitions() {
                 let id = partition.id();
-                let (low, high) =
-                    consumer.fetch_watermarks(topic, id, PATIENCE).expect("the partition is there");
+                let (low, high) = watermarks(&consumer, topic, id);
                 let mut list = rdkafka::TopicPartitionList::new();
                 list.add_partition_offset(topic, id, rdkafka::Offset::Offset(low)).expect("an offset");
                 consumer.assign(&list).expect("assign");
@@ -296,6 +295,12 @@ impl Kafka {
         results.into_iter().for_each(|result| {
             result.expect("the topic is deleted");
         });
+        // A broker hears of the controller's deletion a moment later, and serves what was in the topic until then.
+        let deadline = Instant::now() + PATIENCE;
+        while self.topics(topic).iter().any(|(name, _)| name == topic) {
+            assert!(Instant::now() < deadline, "{topic} is still there");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 }
 
@@ -306,12 +311,36 @@ impl Drop for Kafka {
     }
 }
 
+/// First offset and end of a partition. A broker is named as its leader a moment before it leads, after the topic was made and after the
+/// broker has started; librdkafka does not ask again by itself then.
+pub fn watermarks(consumer: &BaseConsumer, topic: &str, partition: i32) -> (i64, i64) {
+    use rdkafka::error::RDKafkaErrorCode as Code;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let error = match consumer.fetch_watermarks(topic, partition, PATIENCE) {
+            Ok(found) => return found,
+            Err(error) => error,
+        };
+        let passes = matches!(
+            error.rdkafka_error_code(),
+            Some(
+                Code::NotLeaderForPartition
+                    | Code::LeaderNotAvailable
+                    | Code::ReplicaNotAvailable
+                    | Code::UnknownTopicOrPartition
+            )
+        );
+        assert!(passes && Instant::now() < deadline, "topic {topic}, partition {partition}: {error}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// Offset behind the last record of a topic's first partition, as soon as that is past `before`.
 pub fn end_past(consumer: &BaseConsumer, topic: &str, before: i64) -> i64 {
     tokio::task::block_in_place(|| {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let (_, end) = consumer.fetch_watermarks(topic, 0, PATIENCE).expect("the partition is there");
+            let (_, end) = watermarks(consumer, topic, 0);
             if end > before {
                 return end;
             }
