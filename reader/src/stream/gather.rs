@@ -16,20 +16,14 @@ const FLOWING: u32 = 64;
 const BYTES_PER_MICROSECOND: u64 = 8;
 /// A wait that is longer is a pause.
 const PAUSE: Duration = Duration::from_millis(1);
-/// A rest that became longer this often, and is three times as long, without bringing more is too long.
-const FLAT: u32 = 5;
 const SHORTEST: Duration = Duration::from_micros(100);
 const LONGEST: Duration = Duration::from_millis(12);
 
 /// Counts what arrives, and finds out how long to rest.
 pub(super) struct Gather {
-    /// What the socket's buffer holds at the least of messages that were put together; zero: never rest.
-    holds: u64,
-    /// Bytes that are there after a rest that was long enough, at most `holds`: learned where it is less.
+    /// Bytes that are there after a rest that was long enough; zero: never rest.
     full: u64,
     rest: Duration,
-    /// What was there before the rest became longer, and how often it did since without bringing more.
-    flat: Option<(u64, u32)>,
     /// When the server last began to send, and how much had arrived by then.
     began: (Instant, u64),
     /// Messages since then.
@@ -42,8 +36,9 @@ impl Gather {
     /// `buffer`: the socket's, with the kernel's book-keeping.
     pub(super) fn new(buffer: usize, now: Instant) -> Gather {
         // More than it holds in small segments: it is full, and the server was made to put them together.
-        let holds = buffer as u64 * 2 / 3;
-        Gather { holds, full: holds, rest: PAUSE, flat: None, began: (now, 0), messages: 0, resting: None }
+        // Some connections hold a hair less than two thirds of it then, so it is not that.
+        let full = buffer as u64 * 5 / 8;
+        Gather { full, rest: PAUSE, began: (now, 0), messages: 0, resting: None }
     }
 
     pub(super) fn message(&mut self) {
@@ -60,43 +55,19 @@ impl Gather {
             None => (now - self.began.0, self.began.1),
         };
         let arrived = received - before;
-        if self.resting.is_some() {
-            self.learn(arrived);
-        }
         // A buffer that was found full says nothing of the rate: the server may have stood still for lack of room.
         let full = self.resting.is_some() && arrived >= self.full;
         if !full && u128::from(arrived) < u128::from(BYTES_PER_MICROSECOND) * since.as_micros() {
-            if self.resting.is_some() {
-                self.rest = self.rest.min(PAUSE);
-            }
             self.restart(received, now);
             return None;
         }
         if self.resting.is_some() {
             // Towards the rest after which it is just full, and rather too long than too short: below, each message costs again.
-            let next = if full { self.rest * 63 / 64 } else { self.rest * 5 / 4 };
+            let next = if arrived < self.full { self.rest * 5 / 4 } else { self.rest * 63 / 64 };
             self.rest = next.clamp(SHORTEST, LONGEST);
         }
         self.resting = Some(received);
         Some(self.rest)
-    }
-
-    /// Where rests that became longer and longer brought no more, the buffer holds no more: the kernel's book-keeping differs from one
-    /// connection to the next. Once or twice says nothing: what came in small segments is put together only from the next time on.
-    fn learn(&mut self, arrived: u64) {
-        if arrived >= self.full {
-            self.full = (self.full + self.full / 64).min(arrived).min(self.holds);
-            self.flat = None;
-            return;
-        }
-        self.flat = match self.flat {
-            Some((before, times)) if arrived <= before + before / 16 => Some((before, times + 1)),
-            _ => Some((arrived, 0)),
-        };
-        if self.flat.is_some_and(|(_, times)| times >= FLAT) {
-            self.full = arrived;
-            self.flat = None;
-        }
     }
 
     /// Something has arrived after a wait that began at `since`, when `received` bytes had.
@@ -111,7 +82,6 @@ impl Gather {
         self.began = (now, received);
         self.messages = 0;
         self.resting = None;
-        self.flat = None;
     }
 }
 
@@ -149,35 +119,27 @@ mod tests {
         let mut server = Server::new(BUFFER);
         server.sends(FLOWING, 10_000, Duration::from_micros(500));
         let mut rest = server.rest().unwrap();
-        // 40 bytes a microsecond: two thirds of it in 2.2 ms.
+        // 40 bytes a microsecond: five eighths of it in 2.0 ms.
         for _ in 0..200 {
             let bytes = u64::try_from(rest.as_micros()).unwrap() * 40;
             server.sends(100, bytes.min(BUFFER), rest);
             rest = server.rest().unwrap();
         }
-        assert!((2_100..2_900).contains(&rest.as_micros()), "{rest:?}");
+        assert!((2_000..2_900).contains(&rest.as_micros()), "{rest:?}");
     }
 
+    /// As seen with rows of 300 bytes: it was rested ever longer for what takes 2 ms to arrive.
     #[test]
-    fn a_buffer_that_holds_less_is_full_with_less() {
+    fn a_buffer_that_holds_87040_bytes_is_full_with_them() {
         let mut server = Server::new(BUFFER);
         server.sends(FLOWING, 50_000, Duration::from_millis(1));
         let mut rest = server.rest().unwrap();
-        for _ in 0..400 {
-            // 40 bytes a microsecond until it is full with a hair less than two thirds, which takes 2.2 ms.
+        for _ in 0..200 {
             let bytes = u64::try_from(rest.as_micros()).unwrap() * 40;
-            server.sends(100, bytes.min(BUFFER * 2 / 3 - 300), rest);
+            server.sends(100, bytes.min(87_040), rest);
             rest = server.rest().unwrap();
         }
-        assert!((1_900..2_900).contains(&rest.as_micros()), "{rest:?}");
-        // It has more room again.
-        for _ in 0..400 {
-            let bytes = u64::try_from(rest.as_micros()).unwrap() * 80;
-            server.sends(100, bytes.min(BUFFER), rest);
-            rest = server.rest().unwrap();
-        }
-        assert_eq!(server.gather.full, BUFFER * 2 / 3);
-        assert!((1_050..1_500).contains(&rest.as_micros()), "{rest:?}");
+        assert!((2_000..2_900).contains(&rest.as_micros()), "{rest:?}");
     }
 
     #[test]
@@ -191,7 +153,7 @@ mod tests {
             server.sends(100, bytes.min(BUFFER * 2 / 3), rest);
             rest = server.rest().unwrap();
         }
-        assert!(rest > Duration::from_micros(10_500), "{rest:?}");
+        assert!(rest > Duration::from_millis(10), "{rest:?}");
     }
 
     #[test]
