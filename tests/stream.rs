@@ -233,8 +233,7 @@ async fn a_server_that_shuts_down_is_not_held_up() {
         server.sql("postgres", "CREATE TABLE x AS SELECT generate_series(1, 1000)").await;
         let began = Instant::now();
         server.stop(Stop::Fast).await;
-        // Held up, it would wait until wal_sender_timeout, a minute.
-        assert!(began.elapsed() < Duration::from_secs(30), "{major}: {:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(8), "{major}: {:?}", began.elapsed());
         let events = run.events.clone();
         assert_eq!(run.reader.await.unwrap().unwrap_err().class(), Class::Connection);
         if major >= 17 {

@@ -101,7 +101,11 @@ impl Announcement {
         });
         let timeline = text(header::TIMELINE).and_then(|text| text.parse().ok());
         let feed = text(header::FEED).is_some();
-        let form = text(header::FORM).and_then(|text| serde_json::from_str(&text).ok());
+        // One that can't be read may be any other: then none of it counts.
+        let form = match text(header::FORM) {
+            Some(text) => Some(serde_json::from_str(&text).ok()?),
+            None => None,
+        };
         Some(Announcement { slot: text(header::SLOT)?, publications, snapshot, timeline, form, feed })
     }
 

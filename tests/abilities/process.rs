@@ -95,7 +95,7 @@ async fn a_publisher_that_stops_in_mode_fast_is_not_held_up() {
     let mut running = replicate(&source.uri(DB), &target.uri(DB), "p").spawn();
     running.wait_for_step("live").await;
     source.sql(DB, "INSERT INTO t SELECT i, 'x' FROM generate_series(1, 5000) i").await;
-    tokio::time::timeout(Duration::from_secs(30), source.stop(Stop::Fast)).await.expect("the source stops");
+    tokio::time::timeout(Duration::from_secs(15), source.stop(Stop::Fast)).await.expect("the source stops");
     source.start_again().await;
     let marker = oracle::marker(&source, DB).await;
     running.wait_applied(marker).await;

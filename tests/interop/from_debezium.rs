@@ -299,7 +299,8 @@ async fn what_cannot_be_understood_stops_the_writer_and_nothing_of_it_is_applied
     )
     .await;
     rig.server.sql("app", "DELETE FROM a WHERE id = 1").await;
-    running.wait_for("the record", |status| status.error_code() == Some("EVENT_MALFORMED")).await;
+    let status = running.wait_for_error().await;
+    assert_eq!(status.0["error"]["code"], "EVENT_MALFORMED", "{status:?}");
     let there: i64 = rig.server.value("copy", "SELECT count(*) FROM a WHERE id IN (1, 5000)").await;
     assert_eq!(there, 1, "what is behind the record waits, and the record was not applied");
     // What needs a source is refused, at once.

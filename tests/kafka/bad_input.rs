@@ -95,7 +95,8 @@ async fn a_record_that_can_not_be_understood_stops_the_writer_before_it() {
             _ => kafka.produce(&format!("{prefix}.transaction"), &plain("{\"status\": \"MAYBE\"}")).await,
         }
         feed.source("INSERT INTO a VALUES (2); INSERT INTO b VALUES (2)").await;
-        let status = feed.stopped_by("EVENT_MALFORMED").await.remove(0);
+        let status = feed.lanes[0].running.as_mut().unwrap().wait_for_error().await;
+        assert_eq!(status.error_code(), Some("EVENT_MALFORMED"), "{junk}");
         assert!(
             status.0["error"]["message"].as_str().is_some_and(|text| text.contains(&prefix)),
             "{junk}: {status:?}"

@@ -109,6 +109,18 @@ mod tests {
             self.now += within;
         }
 
+        /// Rests again and again while it sends so many bytes a microsecond, until the buffer `holds` no more.
+        fn settles(&mut self, rounds: u32, rate: u64, holds: u64) -> Duration {
+            self.sends(FLOWING, 10_000, Duration::from_micros(500));
+            let mut rest = self.rest().unwrap();
+            for _ in 0..rounds {
+                let bytes = u64::try_from(rest.as_micros()).unwrap() * rate;
+                self.sends(100, bytes.min(holds), rest);
+                rest = self.rest().unwrap();
+            }
+            rest
+        }
+
         fn rest(&mut self) -> Option<Duration> {
             self.gather.rest(self.received, self.now)
         }
@@ -116,43 +128,22 @@ mod tests {
 
     #[test]
     fn it_rests_until_the_buffer_is_just_full() {
-        let mut server = Server::new(BUFFER);
-        server.sends(FLOWING, 10_000, Duration::from_micros(500));
-        let mut rest = server.rest().unwrap();
-        // 40 bytes a microsecond: five eighths of it in 2.0 ms.
-        for _ in 0..200 {
-            let bytes = u64::try_from(rest.as_micros()).unwrap() * 40;
-            server.sends(100, bytes.min(BUFFER), rest);
-            rest = server.rest().unwrap();
-        }
-        assert!((2_000..2_900).contains(&rest.as_micros()), "{rest:?}");
+        // Five eighths of it in 2.0 ms.
+        let rest = Server::new(BUFFER).settles(200, 40, BUFFER);
+        assert!((2_000..2_800).contains(&rest.as_micros()), "{rest:?}");
     }
 
     /// As seen with rows of 300 bytes: it was rested ever longer for what takes 2 ms to arrive.
     #[test]
     fn a_buffer_that_holds_87040_bytes_is_full_with_them() {
-        let mut server = Server::new(BUFFER);
-        server.sends(FLOWING, 50_000, Duration::from_millis(1));
-        let mut rest = server.rest().unwrap();
-        for _ in 0..200 {
-            let bytes = u64::try_from(rest.as_micros()).unwrap() * 40;
-            server.sends(100, bytes.min(87_040), rest);
-            rest = server.rest().unwrap();
-        }
-        assert!((2_000..2_900).contains(&rest.as_micros()), "{rest:?}");
+        let rest = Server::new(BUFFER).settles(200, 40, 87_040);
+        assert!((2_000..2_800).contains(&rest.as_micros()), "{rest:?}");
     }
 
     #[test]
     fn after_the_longest_rest_a_full_buffer_is_no_pause() {
-        let mut server = Server::new(BUFFER);
-        server.sends(FLOWING, 10_000, Duration::from_micros(500));
-        let mut rest = server.rest().unwrap();
-        for _ in 0..50 {
-            // As long as it holds, below what the longest rest would have to bring.
-            let bytes = u64::try_from(rest.as_micros()).unwrap() * 8;
-            server.sends(100, bytes.min(BUFFER * 2 / 3), rest);
-            rest = server.rest().unwrap();
-        }
+        // As long as it holds, below what the longest rest would have to bring.
+        let rest = Server::new(BUFFER).settles(50, 8, BUFFER * 2 / 3);
         assert!(rest > Duration::from_millis(10), "{rest:?}");
     }
 

@@ -161,16 +161,6 @@ impl Feed {
         codes
     }
 
-    /// Waits until every run says that it is stopped by this. What passes by itself may stand there before.
-    pub async fn stopped_by(&mut self, code: &str) -> Vec<Status> {
-        let mut all = Vec::new();
-        for lane in &mut self.lanes {
-            let running = lane.running.as_mut().expect("it runs");
-            all.push(running.wait_for(code, |status| status.error_code() == Some(code)).await);
-        }
-        all
-    }
-
     /// Kills every run (if any is left) and starts it again.
     pub async fn restart(&mut self) {
         self.kill().await;
