@@ -1,6 +1,6 @@
 //! What applying costs the target, counted: how tables are found, how many statements a batch takes, which plans they use.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::{Feed, Way};
 
@@ -53,7 +53,7 @@ async fn many_tables_and_many_rows_take_few_statements() {
     feed.target.wait_until("postgres", setting, SOON).await;
     feed.applied().await;
     let count = |what: &str| feed.target.log().matches(what).count();
-    let (looks, updates) = ("WITH triggers AS MATERIALIZED", "UPDATE ONLY ");
+    let (looks, updates) = ("SELECT g.n, c.oid, c.relkind", "UPDATE ONLY ");
     assert_eq!((count(looks), count(updates)), (0, 0));
     feed.source(
         "DO $$ BEGIN FOR n IN 0 .. 299 LOOP EXECUTE format('INSERT INTO t%s VALUES (1, %L)', n, n); END LOOP; END $$",
@@ -76,6 +76,38 @@ async fn many_tables_and_many_rows_take_few_statements() {
     feed.applied().await;
     let updated = feed.target.log().matches(updates).count();
     assert!((1..300).contains(&updated), "3000 updates took {updated} statements");
+    feed.expect_exact().await;
+    feed.end().await;
+}
+
+#[tokio::test]
+async fn tables_of_what_waits_are_looked_up_while_the_target_works() {
+    let schema: String =
+        (0..200).map(|n| format!("CREATE TABLE t{n} (id int PRIMARY KEY, v text);\n")).collect();
+    let schema = format!("{schema} INSERT INTO t0 VALUES (1, '')");
+    let mut feed = Feed::of(&schema).ways(&[Way::Pieces]).own_servers().start().await;
+    feed.target.sql("postgres", "ALTER SYSTEM SET log_statement = 'all'").await;
+    feed.target.reload().await;
+    let setting = "SELECT current_setting('log_statement') = 'all'";
+    feed.target.wait_until("postgres", setting, SOON).await;
+    feed.applied().await;
+    feed.kill().await;
+    // Several pieces wait, and the first can't end.
+    feed.source("UPDATE t0 SET v = 'x' WHERE id = 1").await;
+    feed.source(
+        "DO $$ BEGIN FOR n IN 1 .. 199 LOOP EXECUTE format('INSERT INTO t%s VALUES (1, repeat(%L, 2000))', n, 'x'); COMMIT; END LOOP; END $$",
+    )
+    .await;
+    let holder = feed.target.connect(&feed.lanes[0].database).await;
+    holder.batch_execute("BEGIN; SELECT FROM t0 WHERE id = 1 FOR UPDATE").await.unwrap();
+    feed.lanes[0].running = Some(feed.lanes[0].command.spawn());
+    let deadline = Instant::now() + SOON;
+    while feed.target.log().matches("SELECT g.n, c.oid, c.relkind").count() < 2 {
+        assert!(Instant::now() < deadline, "nothing was looked up for what waits");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(feed.on_targets("SELECT count(*) FROM t199").await[0], ["0"]);
+    holder.batch_execute("COMMIT").await.unwrap();
     feed.expect_exact().await;
     feed.end().await;
 }

@@ -45,6 +45,11 @@ pub trait ChangeSink: Send {
     /// (callers keep the future alive in a `select!` loop so that feedback goes on meanwhile).
     fn send(&mut self, chunk: Chunk) -> impl Future<Output = Result<()>> + Send;
 
+    /// The far end is at work on what it was given before: nothing that is sent now is taken at once.
+    fn is_busy(&self) -> bool {
+        false
+    }
+
     /// Follows what the far end has made durable.
     fn durable(&self) -> watch::Receiver<Durable>;
 }

@@ -50,6 +50,10 @@ impl ChangeSink for DirectSink {
         self.queue.send((chunk, permit)).map_err(|_| closed())
     }
 
+    fn is_busy(&self) -> bool {
+        self.room.available_permits() < self.grains
+    }
+
     fn durable(&self) -> watch::Receiver<Durable> {
         self.durable.clone()
     }

@@ -65,9 +65,9 @@ impl Owner {
         let notifications = session.notifications();
         let mut owner =
             Owner { session, backend, notifications, name: name.clone(), epoch: epoch.unwrap_or(0) };
-        if let Some(run) = Run::read(&owner.session, name).await? {
+        if let Some(now) = Run::epoch_of(&owner.session, name).await? {
             match epoch {
-                Some(ours) if ours != 0 && ours != run.epoch => {
+                Some(ours) if ours != 0 && ours != now => {
                     return Err(Error::refuse(
                         "OWNED_BY",
                         format!("another process has taken over run \"{name}\""),

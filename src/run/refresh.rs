@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use pg::{Error, Lsn, QualifiedName, Result, Session};
 use pipeline::TableSpec;
-use reader::catalog::PublicationState;
+use reader::catalog::{DIGEST, PublicationState};
 use serde_json::json;
 use writer::control::{Request, RequestKind, RequestState, Run, RunTable, TableState};
 
@@ -46,7 +46,7 @@ impl Look {
 
 /// Requests that the process of before has left behind: a refresh is carried out by this look; of anything else nothing is left, and the
 /// asker is told so.
-async fn left_behind(owner: &Owner, run: &Run) -> Result<Vec<Request>> {
+pub async fn left_behind(owner: &Owner, run: &Run) -> Result<Vec<Request>> {
     let mut refreshes = Vec::new();
     for request in Request::open(owner.session(), &run.name).await? {
         if request.kind == RequestKind::Refresh {
@@ -68,9 +68,30 @@ async fn left_behind(owner: &Owner, run: &Run) -> Result<Vec<Request>> {
     Ok(refreshes)
 }
 
-/// Looks, records what is different, and says what to stream.
-pub async fn look(context: &Context, owner: &mut Owner, run: &Run, source: &Session) -> Result<Look> {
-    let requests = left_behind(owner, run).await?;
+/// A look at what is published, nothing recorded yet.
+pub struct Seen {
+    names: Vec<String>,
+    requests: Vec<Request>,
+    /// What was published at the look before; None: the same as now.
+    before: Option<PublicationState>,
+}
+
+impl Seen {
+    /// Something is published otherwise than it was.
+    pub fn differs(&self) -> bool {
+        self.before.is_some()
+    }
+}
+
+/// Looks at the publications; `requests`: [`left_behind`]. Most looks end here: what is published is cheap to see, what its tables are like
+/// is not where there are thousands.
+pub async fn look(
+    context: &Context,
+    owner: &Owner,
+    run: &Run,
+    source: &Session,
+    requests: Vec<Request>,
+) -> Result<Seen> {
     let asked: Vec<String> = requests
         .iter()
         .rev()
@@ -80,21 +101,40 @@ pub async fn look(context: &Context, owner: &mut Owner, run: &Run, source: &Sess
     let given = if asked.is_empty() { &context.settings.run.publication } else { &asked };
     let names =
         if given.is_empty() || run.publication_own { run.publications.clone() } else { given.clone() };
+    let state = PublicationState::read(source, &names).await?;
+    let mut seen = Seen { names, requests, before: None };
+    let same_names = seen.names == run.publications;
+    let digest = Run::publication_text(owner.session(), &run.name, DIGEST).await?;
+    if same_names && digest == Some(state.digest()) {
+        return Ok(seen);
+    }
+    let before: PublicationState = Run::publication_state(owner.session(), &run.name)
+        .await?
+        .and_then(|state| serde_json::from_value(state).ok())
+        .unwrap_or_default();
+    if same_names && state.changes_since(&before).is_empty() {
+        Run::set_publications(owner.session(), &run.name, &seen.names, &state.record()?).await?;
+    } else {
+        seen.before = Some(before);
+    }
+    Ok(seen)
+}
+
+/// Records what is different, and says what to stream.
+pub async fn record(
+    context: &Context,
+    owner: &mut Owner,
+    run: &Run,
+    source: &Session,
+    seen: Seen,
+) -> Result<Look> {
+    let Seen { names, requests, before } = seen;
     let mut found = Look {
         names: names.clone(),
         requests: requests.iter().map(|request| request.id).collect(),
         ..Look::default()
     };
-    let before: PublicationState = run
-        .publication_state
-        .clone()
-        .and_then(|state| serde_json::from_value(state).ok())
-        .unwrap_or_default();
-    // Most looks end here: what is published is cheap to see, what its tables are like is not where there are thousands.
-    let state = PublicationState::read(source, &names).await?;
-    if state.changes_since(&before).is_empty() && names == run.publications {
-        return Ok(found);
-    }
+    let Some(before) = before else { return Ok(found) };
     let published = publication::look(context, source, &names, run.publication_own).await?;
     let changes = published.state.changes_since(&before);
     found.recorded = true;
@@ -102,8 +142,7 @@ pub async fn look(context: &Context, owner: &mut Owner, run: &Run, source: &Sess
         source.query_one("SELECT pg_catalog.pg_current_wal_insert_lsn()::text", &[]).await?.get(0);
     let position: Lsn = position.parse().map_err(|error| Error::failed("PROTOCOL", format!("{error}")))?;
     let known = RunTable::all(owner.session(), &run.name).await?;
-    let state = serde_json::to_value(&published.state)
-        .map_err(|error| Error::failed("RECORD", format!("the publications can't be recorded: {error}")))?;
+    let state = published.state.record()?;
     let no_copy =
         context.settings.run.no_copy || requests.iter().any(|request| request.args["no_copy"] == true);
     let tx = owner.client().transaction().await?;

@@ -149,8 +149,7 @@ async fn record(
     let no_copy = context.settings.run.no_copy;
     let existing_schema = context.settings.run.existing_schema;
     let epoch = owner.epoch;
-    let state = serde_json::to_value(&published.state)
-        .map_err(|error| Error::failed("RECORD", format!("the publications can't be recorded: {error}")))?;
+    let state = published.state.record()?;
     let tx = owner.client().transaction().await?;
     Run::set_slot(&tx, &run.name, start, adopted).await?;
     Run::set_publications(&tx, &run.name, names, &state).await?;

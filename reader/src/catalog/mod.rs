@@ -12,8 +12,8 @@ mod watch;
 
 pub use pattern::Pattern;
 pub use publication::{
-    Actions, Joined, KeylessTable, OwnPublication, PublicationChanges, PublicationSettings, PublicationState,
-    PublishedTable, Without, is_keyless, plan_own,
+    Actions, DIGEST, Joined, KeylessTable, OwnPublication, PublicationChanges, PublicationSettings,
+    PublicationState, PublishedTable, Without, is_keyless, plan_own,
 };
 pub use selection::Selection;
 pub use tables::{published, selected, topmost};

@@ -45,8 +45,9 @@ impl Gather {
         self.messages = self.messages.saturating_add(1);
     }
 
-    /// Nothing is there, after `received` bytes in all: how long to rest before looking again. None: wait until something arrives.
-    pub(super) fn rest(&mut self, received: u64, now: Instant) -> Option<Duration> {
+    /// Nothing is there, after `received` bytes in all: how long to rest before looking again. None: wait until something arrives. `busy`:
+    /// whoever takes the messages is not done with those of before.
+    pub(super) fn rest(&mut self, received: u64, busy: bool, now: Instant) -> Option<Duration> {
         if self.full == 0 || self.messages < FLOWING {
             return None;
         }
@@ -58,6 +59,12 @@ impl Gather {
         // A buffer that was found full says nothing of the rate: the server may have stood still for lack of room.
         let full = self.resting.is_some() && arrived >= self.full;
         if !full && u128::from(arrived) < u128::from(BYTES_PER_MICROSECOND) * since.as_micros() {
+            if busy && arrived > 0 {
+                // Too slow to fill the buffer. But each message on its own would be a wake-up for nothing.
+                self.rest = PAUSE;
+                self.resting = Some(received);
+                return Some(PAUSE);
+            }
             self.restart(received, now);
             return None;
         }
@@ -122,7 +129,7 @@ mod tests {
         }
 
         fn rest(&mut self) -> Option<Duration> {
-            self.gather.rest(self.received, self.now)
+            self.gather.rest(self.received, false, self.now)
         }
     }
 
@@ -160,6 +167,21 @@ mod tests {
         assert_eq!(server.rest(), None, "few bytes after a rest");
         server.sends(FLOWING - 1, 50_000, Duration::from_millis(1));
         assert_eq!(server.rest(), None, "it has to flow again");
+    }
+
+    #[test]
+    fn a_server_that_sends_little_is_left_alone_while_its_messages_could_not_be_taken() {
+        let mut server = Server::new(BUFFER);
+        for _ in 0..3 {
+            server.sends(FLOWING, 1_000, Duration::from_millis(1));
+            assert_eq!(server.gather.rest(server.received, true, server.now), Some(PAUSE));
+        }
+        server.sends(1, 100, Duration::from_millis(1));
+        assert_eq!(server.rest(), None, "they can be taken");
+        server.sends(FLOWING, 1_000, Duration::from_millis(1));
+        assert_eq!(server.gather.rest(server.received, true, server.now), Some(PAUSE));
+        server.now += PAUSE;
+        assert_eq!(server.gather.rest(server.received, true, server.now), None, "nothing has come");
     }
 
     #[test]

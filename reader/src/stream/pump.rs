@@ -86,7 +86,8 @@ impl<S: ChangeSink> Pump<S> {
                         }
                         continue;
                     }
-                    if let Some(rest) = self.gather.rest(self.stream.received(), Instant::now()) {
+                    let busy = self.sink.is_busy();
+                    if let Some(rest) = self.gather.rest(self.stream.received(), busy, Instant::now()) {
                         // The thread is ours (`super::thread`): nothing else waits for it.
                         std::thread::sleep(rest);
                         self.messages = LOOK_EVERY;

@@ -246,7 +246,7 @@ component! {
 component! {
     /// How changes are read from the slot.
     pub struct StreamSettings in "stream." {
-        /// What a source on the same host, reached by TCP, sends without a pause is gathered in its socket for up to 4 ms.
+        /// What a source on the same host, reached by TCP, sends without a pause is gathered in its socket for up to 12 ms, or for 1 ms while the target is at work on what came before.
         /// Default: on; it halves what a backlog costs the source. Changes that come with pauses between them are read at once.
         pub gather: bool = "on",
     }
@@ -275,7 +275,7 @@ component! {
         /// Updates and deletes of a batch are applied in the order of their keys.
         /// Default: on; neighbours share pages, which saves a quarter of the target's work for scattered updates.
         pub sort: bool = "on",
-        /// The next batch is prepared while the target works at the present one.
+        /// The next batch is prepared while the target works at the present one, and tables that are new to it are looked up.
         /// Default: on; costs one batch of memory.
         pub ahead: bool = "on",
         /// Changes travel in binary where every table's types allow it (PostgreSQL's own types but interval, money, xml and a few more, and

@@ -61,12 +61,13 @@ pub(super) async fn run(
     let client: &tokio_postgres::Client = &session;
     let name = run.name.as_str();
     let mut monitor = Monitor::default();
-    let (mut warnings, mut last_watched) = (Vec::new(), Instant::now());
+    let (mut warnings, mut last_watched, mut watched_once) = (Vec::new(), Instant::now(), false);
     let mut pause = WATCH;
     let mut jobs: FuturesUnordered<Job<'_>> = FuturesUnordered::new();
     let mut active: HashSet<i64> = HashSet::new();
     let mut step = run.step;
     let mut shown_error = run.error.is_some();
+    let mut caught_up = false;
     let mut constraints = Constraints::Due;
     let mut tick = tokio::time::interval(Duration::from_millis(250));
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -125,7 +126,10 @@ pub(super) async fn run(
                     }
                 };
                 last_stored = Instant::now();
-                if last_watched.elapsed() > pause {
+                caught_up |= look.caught_up;
+                // At a start the stream comes first: it may have a backlog, and the looks are the same servers' work.
+                if last_watched.elapsed() > pause || caught_up && !watched_once {
+                    watched_once = true;
                     let began = Instant::now();
                     let watched = async { watch.look(context, client, run, monitor.session(context).await?).await };
                     match tokio::time::timeout(LOOK, watched).await {
@@ -155,7 +159,7 @@ pub(super) async fn run(
                     context.reporter.step(step.as_str());
                     context.health.step(step.as_str());
                 }
-                if step >= Step::Live && constraints.due() {
+                if step >= Step::Live && caught_up && constraints.due() {
                     constraints = Constraints::Running;
                     jobs.push(Box::pin(async { Done::Constraints(load::constraints(context, owner).await) }));
                 }

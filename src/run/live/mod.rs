@@ -64,15 +64,24 @@ pub async fn stream(context: &Context, owner: &mut Owner, run: &Run, backoff: &m
         Via::Kafka => Some(Topics::look(context, run, progress.end_lsn).await?),
     };
     let from = topics.as_ref().map_or(progress.end_lsn, |topics| topics.start);
-    let mut tables = RunTable::all(owner.session(), &run.name).await?;
+    let requests = refresh::left_behind(owner, run).await?;
+    // One is the target's work, the other the source's.
+    let (seen, tables) = tokio::join!(
+        refresh::look(context, owner, run, &source, requests),
+        RunTable::all(owner.session(), &run.name),
+    );
+    let mut tables = tables?;
     let lost_no_more = resync::everything(&tables)?;
     let from = (!lost_no_more).then_some(from);
     SlotState::check(state.as_ref(), &run.slot, context.source.dbname(), from)
         .map_err(|error| if topics.is_some() { topics::behind_the_slot(error) } else { error })?;
-    // Before the refresh takes the tables as they are now for what was recorded.
+    let seen = seen?;
     let mut watch = Watch::of(&tables)?;
-    watch.look(context, owner.session(), run, &source).await?;
-    let look = refresh::look(context, owner, run, &source).await?;
+    if seen.differs() {
+        // Before the refresh takes the tables as they are now for what was recorded.
+        watch.look(context, owner.session(), run, &source).await?;
+    }
+    let look = refresh::record(context, owner, run, &source, seen).await?;
     let formats = Formats::read(&source).await?;
     let joined = match &topics {
         Some(topics) if context.half == Half::Both => {

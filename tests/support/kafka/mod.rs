@@ -157,10 +157,10 @@ impl Kafka {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// A prefix that nobody else has.
+    /// A prefix that nobody else has, and that is no part of another one.
     pub fn prefix() -> String {
         static NEXT: AtomicU32 = AtomicU32::new(1);
-        format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed))
+        format!("t{:03}", NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Starts the node again on its port and data; returns when it answers.

@@ -113,6 +113,7 @@ fn write_settings(folder: &Path, port: u16, settings: &[(String, String)]) {
     template::write_private(&folder.join("data").join("fixture.conf"), &text);
 }
 
+/// Autovacuum comes by each database: a shared server has hundreds, and would start a process for one of them several times a second.
 const DEFAULTS: &str = "
 wal_level = logical
 max_wal_senders = 20
@@ -123,6 +124,7 @@ shared_buffers = 32MB
 fsync = off
 full_page_writes = off
 max_wal_size = 256MB
+autovacuum_naptime = 1h
 logging_collector = off
 log_line_prefix = '%m [%p] %q%a %u@%d '
 log_replication_commands = on

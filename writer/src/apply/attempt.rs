@@ -158,9 +158,10 @@ impl Applier {
     /// Makes sure that the piece's tables are known.
     async fn learn(&mut self, piece: &Piece) -> Result<()> {
         if !piece.changes.is_empty() {
-            self.tables.look(&self.control).await?;
+            self.tables.look(self.catalog.client()).await?;
         }
-        match self.tables.learn(&self.control, piece).await {
+        self.looked_up().await;
+        match self.tables.learn(&self.catalog, piece).await {
             Ok(()) => Ok(()),
             Err(error) => Err(self.explain(error, piece, 0)),
         }
@@ -231,11 +232,11 @@ impl Applier {
         if looks {
             self.pipeline.query(SCHEMA)?;
         }
-        if let Some(source) = source {
-            self.pipeline.flush().await?;
-            self.look_ahead(source)?;
-        }
-        match self.pipeline.drain().await? {
+        let answers = match source {
+            Some(source) => self.drain_and_look_ahead(plan, source).await?,
+            None => self.pipeline.drain().await?,
+        };
+        match answers {
             Ok(mut rows) => {
                 found.missing.merge(&self.pipeline.take_missing());
                 found.schema = if looks { rows.pop() } else { None };

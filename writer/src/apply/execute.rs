@@ -45,6 +45,9 @@ struct Expected {
     counts_missing: bool,
 }
 
+/// The rows of the last SELECT, or what the server, or a count, refused.
+pub type Answers = std::result::Result<Vec<Vec<Option<String>>>, Refusal>;
+
 /// Why a plan could not be carried out as it was.
 #[derive(Debug)]
 pub enum Refusal {
@@ -345,7 +348,7 @@ impl Pipeline {
 
     /// Sends what is queued and reads every answer. `Ok(Err(_))`: the server, or a count, refused something. The rows of the last
     /// SELECT are returned, the number of missing rows is added up in [`Pipeline::take_missing`].
-    pub async fn drain(&mut self) -> Result<std::result::Result<Vec<Vec<Option<String>>>, Refusal>> {
+    pub async fn drain(&mut self) -> Result<Answers> {
         self.flush().await?;
         self.round_trips += 1;
         self.rows.clear();

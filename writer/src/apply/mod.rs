@@ -27,6 +27,7 @@ mod fixed;
 mod flusher;
 mod gin;
 mod key_map;
+mod lookup;
 mod missing;
 mod piece;
 mod plan;
@@ -37,7 +38,7 @@ mod target;
 mod touched;
 mod worker;
 
+pub use lookup::BINARY_UNFIT;
 pub use tables::{FedTable, Feed};
-pub use target::BINARY_UNFIT;
 pub use touched::{Touched, TouchedKeys};
 pub use worker::{Applied, Applier, ApplyOptions, Command, Connections, Handle};

@@ -110,6 +110,14 @@ impl Cutter {
         self.bytes
     }
 
+    /// The changes that wait.
+    pub fn changes(&self) -> impl Iterator<Item = &Change> {
+        self.waiting.iter().filter_map(|event| match event {
+            Event::Change(change) => Some(change),
+            _ => None,
+        })
+    }
+
     /// A part of a transaction has been handed out and its commit has not.
     pub fn inside(&self) -> bool {
         self.inside.is_some()

@@ -8,8 +8,9 @@ use pg::{Error, Lsn, QualifiedName, Result, quote_ident};
 use pipeline::{Change, Relation, RelationId};
 use tokio_postgres::Client;
 
+use super::lookup::{Catalog, Wanted, look_up};
 use super::piece::Piece;
-use super::target::{Target, Wanted, resolve};
+use super::target::Target;
 use crate::control::{RunTable, TableState};
 
 /// A table that the run feeds.
@@ -165,7 +166,7 @@ impl Tables {
         let now = [text(0), text(1), text(2)];
         let took = Duration::try_from_secs_f64(text(3).parse().unwrap_or(0.0)).unwrap_or_default();
         let changed = self.seen.as_ref().is_some_and(|(before, ..)| *before != now);
-        self.seen = Some((now, Instant::now(), (took * 10).clamp(LOOK_SPACING, LOOK_SPACING * 10)));
+        self.seen = Some((now, Instant::now(), (took * 20).clamp(LOOK_SPACING, LOOK_SPACING * 10)));
         if changed {
             self.forget();
         }
@@ -191,77 +192,108 @@ impl Tables {
         })
     }
 
+    /// What these changes refer to and is not known yet; without tables that are none of ours, or were renamed: those are [`learn`]'s.
+    ///
+    /// [`learn`]: Tables::learn
+    pub fn unknown<'a>(&mut self, changes: impl Iterator<Item = &'a Change>) -> Vec<Wanted> {
+        let fed: Vec<_> = self
+            .not_known(changes)
+            .into_iter()
+            .filter_map(|relation| Some((relation.clone(), *self.feed.0.get(&relation.name)?)))
+            .collect();
+        fed.into_iter().map(|(relation, fed)| self.want(relation, fed)).collect()
+    }
+
+    /// The relations of these changes that are not known, each once.
+    fn not_known<'a>(&self, changes: impl Iterator<Item = &'a Change>) -> Vec<Arc<Relation>> {
+        let (mut met, mut unknown) = (HashSet::new(), Vec::new());
+        let mut previous = None;
+        for change in changes {
+            let relations = match change {
+                Change::Insert { relation, .. }
+                | Change::Update { relation, .. }
+                | Change::Delete { relation, .. } => {
+                    if previous.replace(address(relation)) == Some(address(relation)) {
+                        continue;
+                    }
+                    std::slice::from_ref(relation)
+                }
+                Change::Truncate { relations, .. } => relations,
+            };
+            for relation in relations {
+                if !self.entries.contains_key(&address(relation)) && met.insert(address(relation)) {
+                    unknown.push(relation.clone());
+                }
+            }
+        }
+        unknown
+    }
+
+    /// Looks relations up, without these tables: the answer is for [`Tables::met`].
+    pub fn look_up(
+        &self,
+        catalog: Arc<Catalog>,
+        wanted: Vec<Wanted>,
+    ) -> impl Future<Output = Result<Vec<Target>>> + use<> {
+        let (replica, binary) = (self.replica, self.binary);
+        async move {
+            let mut found = Vec::with_capacity(wanted.len());
+            for group in wanted.chunks(AT_ONCE) {
+                found.extend(look_up(&catalog, group, replica, binary).await?);
+            }
+            Ok(found)
+        }
+    }
+
     /// Looks up what the piece's changes refer to and is not known yet.
-    pub async fn learn(&mut self, client: &Client, piece: &Piece) -> Result<()> {
+    pub async fn learn(&mut self, catalog: &Arc<Catalog>, piece: &Piece) -> Result<()> {
         // Older versions of relations that no change refers to any more. Never while a piece is being learnt: a change whose relation is
         // not known would be left out.
         if std::mem::take(&mut self.superseded) {
             self.entries.retain(|_, entry| Arc::strong_count(entry.relation()) > 1);
         }
-        let (mut asked, mut unknown) = (HashSet::new(), Vec::new());
-        let mut previous = None;
-        for change in &piece.changes {
-            match change {
-                Change::Insert { relation, .. }
-                | Change::Update { relation, .. }
-                | Change::Delete { relation, .. } => {
-                    if previous.replace(address(relation)) != Some(address(relation)) {
-                        self.want(client, relation, &mut asked, &mut unknown).await?;
-                    }
-                }
-                Change::Truncate { relations, .. } => {
-                    for relation in relations {
-                        self.want(client, relation, &mut asked, &mut unknown).await?;
-                    }
-                }
+        let mut wanted = Vec::new();
+        for relation in self.not_known(piece.changes.iter()) {
+            match self.fed(catalog.client(), &relation).await? {
+                Some(fed) => wanted.push(self.want(relation, fed)),
+                None => self.enter(&relation.clone(), Entry::Ignored(relation)),
             }
         }
-        for group in unknown.chunks(AT_ONCE) {
-            for target in resolve(client, group, self.replica, self.binary).await? {
-                let relation = target.relation.clone();
-                self.fires |= target.triggers;
-                self.enter(&relation, Entry::Fed(Arc::new(target)));
-            }
+        if !wanted.is_empty() {
+            let found = self.look_up(catalog.clone(), wanted).await?;
+            self.met(found);
         }
         Ok(())
     }
 
-    /// Puts the relation to those that are to be looked up, unless it is known or none of ours.
-    async fn want(
-        &mut self,
-        client: &Client,
-        relation: &Arc<Relation>,
-        asked: &mut HashSet<usize>,
-        unknown: &mut Vec<Wanted>,
-    ) -> Result<()> {
-        if self.entries.contains_key(&address(relation)) || !asked.insert(address(relation)) {
-            return Ok(());
+    /// These are known from now on.
+    pub fn met(&mut self, found: Vec<Target>) {
+        for target in found {
+            let relation = target.relation.clone();
+            self.fires |= target.triggers;
+            self.enter(&relation, Entry::Fed(Arc::new(target)));
         }
+    }
+
+    fn want(&mut self, relation: Arc<Relation>, fed: FedTable) -> Wanted {
+        self.next_id += 1;
+        Wanted { relation, id: self.next_id, copied_at: fed.copied_at, left_at: fed.left_at }
+    }
+
+    /// What the run feeds of a relation; `None` when it is none of ours.
+    async fn fed(&self, client: &Client, relation: &Relation) -> Result<Option<FedTable>> {
         let renamed = self.by_oid.get(&relation.id.0).filter(|name| **name != relation.name);
-        let fed = match (self.feed.0.get(&relation.name), renamed) {
-            (Some(fed), _) => Some(*fed),
-            (None, None) => None,
+        match (self.feed.0.get(&relation.name), renamed) {
+            (Some(fed), _) => Ok(Some(*fed)),
+            (None, None) => Ok(None),
             // Its changes are not to be lost: they wait until the target's table has the name too.
             (None, Some(before))
                 if exists(client, &relation.name).await? && !exists(client, before).await? =>
             {
-                self.feed.0.get(before).copied()
+                Ok(self.feed.0.get(before).copied())
             }
-            (None, Some(before)) => return Err(was_renamed(before, &relation.name)),
-        };
-        match fed {
-            None => self.enter(relation, Entry::Ignored(relation.clone())),
-            Some(fed) => {
-                self.next_id += 1;
-                unknown.push(Wanted {
-                    relation: relation.clone(),
-                    id: self.next_id,
-                    copied_at: fed.copied_at,
-                    left_at: fed.left_at,
-                });
-            }
+            (None, Some(before)) => Err(was_renamed(before, &relation.name)),
         }
-        Ok(())
     }
 
     fn enter(&mut self, relation: &Arc<Relation>, entry: Entry) {

@@ -5,6 +5,7 @@
 //! 3. While it holds, no transaction is open on the target, and everything below the limit is applied and nothing else.
 //! 4. It ends only between target transactions; what was open is rolled back and comes again.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pg::wire::Wire;
@@ -14,11 +15,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::acknowledge::{LONG_PATIENCE, PATIENCE, Unflushed};
-use super::ahead::Ahead;
+use super::ahead::{Ahead, LookUp};
 use super::commit::CarrierPosition;
 use super::execute::Pipeline;
 use super::flusher::Flusher;
 use super::gin::Merger;
+use super::lookup::Catalog;
 use super::piece::Cutter;
 use super::tables::{Feed, Tables};
 use super::touched::{Recorder, Touched};
@@ -104,7 +106,8 @@ pub struct Applier {
     pub(super) pipeline: Pipeline,
     /// Opens a target transaction.
     pub(super) begin: &'static str,
-    pub(super) control: Session,
+    /// Shared with the look-up that is under way.
+    pub(super) catalog: Arc<Catalog>,
     pub(super) tables: Tables,
     pub(super) skips: Skips,
     pub(super) recorder: Recorder,
@@ -115,6 +118,7 @@ pub struct Applier {
     pub(super) flusher: Option<Flusher>,
     pub(super) merger: Option<Merger>,
     pub(super) ahead: Option<Ahead>,
+    pub(super) look_up: Option<LookUp>,
     /// Counts of the open target transaction.
     pub(super) open: Option<Counters>,
     pub(super) hold: Option<Hold>,
@@ -191,7 +195,7 @@ impl Applier {
             pipeline: Pipeline::new(wire),
             begin: if replica { "BEGIN" } else { BEGIN_ORIGIN },
             tables: Tables::new(feed, replica, options.binary),
-            control,
+            catalog: Arc::new(Catalog::new(control).await?),
             skips,
             recorder: Recorder::default(),
             cutter: Cutter::new(progress.end_lsn),
@@ -202,6 +206,7 @@ impl Applier {
                 .then(|| Flusher::spawn(params, format!("{run} (flush)"), progress.end_lsn)),
             merger: options.gin_apart.then(|| Merger::spawn(params, format!("{run} (merge)"))),
             ahead: None,
+            look_up: None,
             open: None,
             hold: None,
             idle_stored: None,

@@ -133,7 +133,6 @@ pub struct Run {
     pub slot_lsn: Option<Lsn>,
     pub publications: Vec<String>,
     pub publication_own: bool,
-    pub publication_state: Option<Value>,
     /// Tables whose identity walferry set to FULL, with what it was.
     pub keyless: Option<Value>,
     pub live: Live,
@@ -146,7 +145,7 @@ pub struct Run {
 }
 
 const COLUMNS: &str = "name, mode, step, cutover, epoch, settings, source, slot, slot_intent, slot_adopted, slot_lsn::text, \
-     publications, publication_own, publication_state, keyless, live, error, gap, \
+     publications, publication_own, keyless, live, error, gap, \
      extract(epoch FROM started_at)::float8, \
      pg_catalog.to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')";
 
@@ -185,13 +184,12 @@ impl Run {
             slot_lsn: lsn_opt(row.get(10))?,
             publications: row.get(11),
             publication_own: row.get(12),
-            publication_state: row.get(13),
-            keyless: row.get(14),
-            live: row.get::<_, Option<Value>>(15).map(json).transpose()?.unwrap_or_default(),
-            error: row.get::<_, Option<Value>>(16).map(json).transpose()?,
-            gap: row.get(17),
-            started_at: row.get(18),
-            started_at_text: row.get(19),
+            keyless: row.get(13),
+            live: row.get::<_, Option<Value>>(14).map(json).transpose()?.unwrap_or_default(),
+            error: row.get::<_, Option<Value>>(15).map(json).transpose()?,
+            gap: row.get(16),
+            started_at: row.get(17),
+            started_at_text: row.get(18),
         })
     }
 
@@ -204,6 +202,27 @@ impl Run {
             .query_opt(&format!("SELECT {COLUMNS} FROM walferry.runs WHERE name = $1"), &[&name])
             .await?;
         row.as_ref().map(Self::from_row).transpose()
+    }
+
+    /// The epoch of the run of that name alone.
+    pub async fn epoch_of(client: &Client, name: &str) -> Result<Option<i64>> {
+        if !super::exists(client).await? {
+            return Ok(None);
+        }
+        let row = client.query_opt("SELECT epoch FROM walferry.runs WHERE name = $1", &[&name]).await?;
+        Ok(row.map(|row| row.get(0)))
+    }
+
+    /// What the publications were at the last look, as [`Run::set_publications`] has stored it: megabytes where there are many tables.
+    pub async fn publication_state(client: &Client, name: &str) -> Result<Option<Value>> {
+        let sql = "SELECT publication_state FROM walferry.runs WHERE name = $1";
+        Ok(client.query_opt(sql, &[&name]).await?.and_then(|row| row.get(0)))
+    }
+
+    /// One member of that, a text.
+    pub async fn publication_text(client: &Client, name: &str, member: &str) -> Result<Option<String>> {
+        let sql = "SELECT publication_state ->> $2 FROM walferry.runs WHERE name = $1";
+        Ok(client.query_opt(sql, &[&name, &member]).await?.and_then(|row| row.get(0)))
     }
 
     /// Every run of this target.

@@ -17,15 +17,17 @@ mod resolve;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use pg::{Error, QualifiedName, Result, Session, quote_ident};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 pub use changes::{Joined, PublicationChanges};
 pub use own::{KeylessTable, OwnPublication, Without, is_keyless, plan_own};
 
 /// One table as the run's publications publish it.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct PublishedTable {
     pub name: QualifiedName,
     pub oid: u32,
@@ -48,7 +50,7 @@ pub struct PublishedTable {
 }
 
 /// `publish =`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Actions {
     pub insert: bool,
     pub update: bool,
@@ -69,7 +71,7 @@ impl Actions {
 }
 
 /// One publication's own settings.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct PublicationSettings {
     /// Another one: it was dropped and made anew.
     pub oid: u32,
@@ -77,8 +79,11 @@ pub struct PublicationSettings {
     pub via_root: bool,
 }
 
+/// The member of a stored state that is its digest.
+pub const DIGEST: &str = "digest";
+
 /// What the run's publications are, to be stored and compared with the next look.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct PublicationState {
     pub publications: BTreeMap<String, PublicationSettings>,
     /// By schema and name.
@@ -111,6 +116,23 @@ impl PublicationState {
             })
             .collect();
         Ok(PublicationState { publications, tables: resolve::resolve(&contents)? })
+    }
+
+    /// The same for equal states, and in all likelihood for no others: whether anything has changed is then seen without the state of
+    /// before, which is large where there are many tables. Another build may give another one, and has to compare the states.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        format!("{:016x}", hasher.finish())
+    }
+
+    /// As it is stored, with its digest.
+    pub fn record(&self) -> Result<Value> {
+        let failed = |error| Error::failed("RECORD", format!("the publications can't be recorded: {error}"));
+        let mut record = serde_json::to_value(self).map_err(failed)?;
+        record[DIGEST] = Value::String(self.digest());
+        Ok(record)
     }
 
     #[must_use]
