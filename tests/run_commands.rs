@@ -164,6 +164,9 @@ async fn statistics_of_each_table_once(major: u32) {
     run.sigterm();
     run.wait_exit_within(Duration::from_secs(10)).await.expect_code(143);
     target.sql("app", "SELECT pg_stat_reset_single_table_counters('u'::regclass)").await;
+    // Up to 14 statistics are read from a file that may be half a second old.
+    let reset = "SELECT last_analyze IS NULL FROM pg_stat_user_tables WHERE relname = 'u'";
+    target.wait_until("app", reset, patience).await;
     let run = start();
     target.wait_until("app", all, patience).await;
     let counts =
