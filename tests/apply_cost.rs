@@ -42,16 +42,21 @@ async fn a_small_batch_never_scans_a_large_table() {
     feed.end().await;
 }
 
-#[tokio::test]
-async fn many_tables_and_many_rows_take_few_statements() {
-    let schema: String =
-        (0..300).map(|n| format!("CREATE TABLE t{n} (id int PRIMARY KEY, v text);\n")).collect();
-    let mut feed = Feed::of(&schema).ways(&[Way::Default]).own_servers().start().await;
+/// The target's log has every statement from now on.
+async fn log_statements(feed: &mut Feed) {
     feed.target.sql("postgres", "ALTER SYSTEM SET log_statement = 'all'").await;
     feed.target.reload().await;
     let setting = "SELECT current_setting('log_statement') = 'all'";
     feed.target.wait_until("postgres", setting, SOON).await;
     feed.applied().await;
+}
+
+#[tokio::test]
+async fn many_tables_and_many_rows_take_few_statements() {
+    let schema: String =
+        (0..300).map(|n| format!("CREATE TABLE t{n} (id int PRIMARY KEY, v text);\n")).collect();
+    let mut feed = Feed::of(&schema).ways(&[Way::Default]).own_servers().start().await;
+    log_statements(&mut feed).await;
     let count = |what: &str| feed.target.log().matches(what).count();
     let (looks, updates) = ("SELECT g.n, c.oid, c.relkind", "UPDATE ONLY ");
     assert_eq!((count(looks), count(updates)), (0, 0));
@@ -86,11 +91,7 @@ async fn tables_of_what_waits_are_looked_up_while_the_target_works() {
         (0..200).map(|n| format!("CREATE TABLE t{n} (id int PRIMARY KEY, v text);\n")).collect();
     let schema = format!("{schema} INSERT INTO t0 VALUES (1, '')");
     let mut feed = Feed::of(&schema).ways(&[Way::Pieces]).own_servers().start().await;
-    feed.target.sql("postgres", "ALTER SYSTEM SET log_statement = 'all'").await;
-    feed.target.reload().await;
-    let setting = "SELECT current_setting('log_statement') = 'all'";
-    feed.target.wait_until("postgres", setting, SOON).await;
-    feed.applied().await;
+    log_statements(&mut feed).await;
     feed.kill().await;
     // Several pieces wait, and the first can't end.
     feed.source("UPDATE t0 SET v = 'x' WHERE id = 1").await;

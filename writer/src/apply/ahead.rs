@@ -81,7 +81,7 @@ impl Applier {
     /// committed: it may want a lock that this one holds, or that somebody waits for who waits for this one.
     fn look_up_ahead(&mut self, present: &Plan) {
         let locks = present.steps.iter().any(|step| matches!(step, Step::Truncate { .. }));
-        if locks || self.open.is_some() || self.look_up.is_some() {
+        if locks || self.look_up.is_some() {
             return;
         }
         let ahead = self.ahead.iter().filter(|ahead| ahead.plan.is_none());
@@ -102,9 +102,13 @@ impl Applier {
     ) -> Result<Answers> {
         if self.options.ahead {
             self.pipeline.flush().await?;
+            // Of a large transaction, whose next part has to wait for the answer while the target transaction is open.
+            let part = self.open.is_some() || self.cutter.inside();
             self.gather(source);
             self.cut_ahead()?;
-            self.look_up_ahead(present);
+            if !part {
+                self.look_up_ahead(present);
+            }
         }
         let Applier { pipeline, look_up, tables, ahead, options, skips, .. } = self;
         let mut drained = pin!(pipeline.drain());
