@@ -67,6 +67,7 @@
 
 mod cleanup;
 mod connect;
+mod database;
 mod dead;
 mod error;
 mod event;

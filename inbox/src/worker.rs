@@ -15,17 +15,17 @@ use rdkafka::consumer::{CommitMode, Consumer, StreamConsumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use serde::de::DeserializeOwned;
-use tokio_postgres::{Client, Transaction};
+use tokio_postgres::Transaction;
 use tokio_util::sync::CancellationToken;
 
 use crate::cleanup::cleanup;
 use crate::connect::Connect;
+use crate::database::Database;
 use crate::dead::{Letter, Letters};
 use crate::error::{Error, Failure, Kind};
 use crate::event::{Typed, typed};
 use crate::message::Message;
 use crate::options::Options;
-use crate::schema;
 use crate::stats::Stats;
 
 /// What is done with an event.
@@ -384,28 +384,4 @@ fn is_of_the_coordinator(error: &KafkaError) -> bool {
                 | RDKafkaErrorCode::RequestTimedOut
         )
     )
-}
-
-/// The worker's one connection.
-#[derive(Default)]
-pub(crate) struct Database {
-    client: Option<Client>,
-}
-
-impl Database {
-    fn open(&self) -> Option<&Client> {
-        self.client.as_ref().filter(|client| !client.is_closed())
-    }
-
-    /// Opens it where it is not; makes the tables where they are not.
-    pub(crate) async fn client(&mut self, connect: &impl Connect) -> Result<&mut Client, Failure> {
-        if self.open().is_none() {
-            self.client = None;
-            let away = |error| Failure::wait(crate::error::describe(&error));
-            let mut client = connect.connect().await.map_err(away)?;
-            schema::install(&mut client).await.map_err(away)?;
-            self.client = Some(client);
-        }
-        self.client.as_mut().ok_or_else(|| Failure::wait("no connection"))
-    }
 }

@@ -5,17 +5,18 @@
 //!    ▲─── slot: END acknowledged by Kafka      offsets: in the target's progress ───▲
 //! ```
 
+mod settings;
+
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kafka::outbox::Beside;
 use kafka::{
     Admin, Announcement, Form, KafkaSink, KafkaSource, Merge, MergeOptions, Need, Needs, Position, Producer,
-    Routing, Tail, Weakness, Written,
+    Tail, Weakness, Written,
 };
 use pg::{Error, Lsn, QualifiedName, Result};
-use pipeline::envelope::{self, Decoder, Dialect, Encoder, TableRoute, TableTypes, Values};
+use pipeline::envelope::{self, Decoder, Dialect, Encoder, TableTypes};
 use pipeline::{ChangeSink, TableSpec};
 use reader::{catalog, stream};
 use tokio::task::JoinSet;
@@ -24,8 +25,9 @@ use writer::apply::Applier;
 use writer::control::{Run, RunTable};
 
 use super::context::Context;
-use super::modes;
-use crate::config::{KafkaValues, Settings};
+use crate::config::Settings;
+
+pub use settings::{envelope_of, envelope_options, form, names, options, run_id, values};
 
 /// The run's topics before its stream begins.
 pub struct Topics {
@@ -183,9 +185,7 @@ impl Halves {
         tasks.spawn(async move { merge.run(stop).await });
         tasks.spawn(async move { applier.run(source, writing).await });
     }
-}
 
-impl Halves {
     /// As [`Halves::spawn`], of a writer's half alone.
     pub fn spawn_writer(
         self,
@@ -265,31 +265,6 @@ pub fn epoch_after(tail: &Tail) -> u64 {
     u64::try_from(now).unwrap_or(0).max(tail.epoch + 1)
 }
 
-/// How the run reaches its topics.
-///
-/// # Errors
-/// Class `Usage`: no brokers.
-pub fn options(settings: &Settings) -> Result<kafka::Options> {
-    let kafka = &settings.kafka;
-    let brokers =
-        kafka.brokers.clone().ok_or_else(|| Error::usage("no brokers: give --brokers HOST:PORT,…"))?;
-    Ok(kafka::Options {
-        brokers,
-        prefix: settings.kafka_prefix().to_owned(),
-        client_id: format!("walferry-{}", settings.name()),
-        partitions: i32::try_from(kafka.partitions).unwrap_or(i32::MAX),
-        table_partitions: kafka.table_partitions.0.clone(),
-        replication: kafka.replication_factor.and_then(|factor| i32::try_from(factor).ok()),
-        retention: kafka.retention,
-        message_bytes: kafka.message_bytes.as_usize(),
-        in_flight_bytes: kafka.in_flight_bytes.as_usize(),
-        linger: kafka.linger,
-        fetch_bytes: kafka.fetch_bytes.as_usize(),
-        transactions: kafka.transactions,
-        security: settings.kafka_security()?,
-    })
-}
-
 /// What the slot was confirmed up to was in the topics once.
 pub fn behind_the_slot(error: Error) -> Error {
     if error.code() != "GAP" {
@@ -309,43 +284,6 @@ pub fn behind_the_slot(error: Error) -> Error {
             kafka::again(&["*"])
         ),
     )
-}
-
-/// Names a run in its topics: one that was cleaned and started over has another slot, and other topics. The form of the values belongs to
-/// it: what was written in one can't be read in the other.
-pub fn run_id(settings: &Settings, run: &Run) -> String {
-    format!("{}@{}/{}", run.name, run.slot_lsn.unwrap_or_default(), values(settings))
-}
-
-/// Which tables share topics; what the settings say of it was looked at when they were read.
-fn route(settings: &Settings) -> Option<Arc<TableRoute>> {
-    settings.capture.topic_route().ok().flatten().map(Arc::new)
-}
-
-/// The topics of a feed.
-pub fn names(settings: &Settings) -> envelope::Topics {
-    envelope::Topics::new(settings.kafka_prefix()).routed(route(settings))
-}
-
-/// The form of the events beside their values, as a reader announces it.
-pub fn form(settings: &Settings) -> Form {
-    let capture = &settings.capture;
-    let topics = capture.topic_regex.clone().zip(capture.topic_replacement.clone());
-    let key_field = capture.topic_key.then(|| capture.topic_key_field.clone());
-    Form {
-        schemas: settings.kafka.schemas,
-        tombstones: settings.kafka.tombstones,
-        topics: topics.map(|(regex, replacement)| Routing { regex, replacement, key_field }),
-    }
-}
-
-/// The form of the values, as it stands in the run's id.
-pub fn values(settings: &Settings) -> String {
-    let values = match settings.kafka.values {
-        KafkaValues::Postgres => "postgres",
-        KafkaValues::Debezium => "debezium",
-    };
-    format!("{values}{}", modes::named(settings))
 }
 
 /// Looks at brokers and topics before a run begins, and changes nothing. `resumes`: the run has begun, and the topics may be its own.
@@ -403,32 +341,4 @@ pub async fn remove(
     let removed = Admin::new(&options)?.remove(&names).await?;
     done.push(format!("Kafka: {removed} topics of prefix \"{}\" removed", options.prefix));
     Ok(())
-}
-
-/// How the run's events look.
-///
-/// # Errors
-/// The run has no source on record.
-pub fn envelope_options(settings: &Settings, run: &Run) -> Result<envelope::Options> {
-    let identity = run.source.as_ref().ok_or_else(|| {
-        Error::refuse("RUN_UNREADABLE", format!("run \"{}\" has no source on record", run.name))
-    })?;
-    Ok(envelope_of(settings, &identity.database, &identity.system_id, &run_id(settings, run)))
-}
-
-/// As [`envelope_options`], from what a reader knows.
-pub fn envelope_of(settings: &Settings, database: &str, system_id: &str, run_id: &str) -> envelope::Options {
-    let values = match settings.kafka.values {
-        KafkaValues::Postgres => Values::Postgres,
-        KafkaValues::Debezium => Values::Debezium,
-    };
-    let mut options = envelope::Options::new(settings.kafka_prefix(), database, values);
-    options.schemas = settings.kafka.schemas;
-    options.tombstones = settings.kafka.tombstones;
-    options.transactions = settings.kafka.transactions;
-    options.route = route(settings);
-    modes::set(settings, &mut options);
-    system_id.clone_into(&mut options.system_identifier);
-    run_id.clone_into(&mut options.run_id);
-    options
 }

@@ -235,3 +235,39 @@ async fn a_table_that_a_shared_run_has_lost_is_copied_again_by_the_process_that_
     feed.expect_same_content().await;
     feed.end().await;
 }
+
+/// It has read a change and not begun to apply it when the table is copied anew: the change is older than what was copied.
+#[tokio::test(flavor = "multi_thread")]
+async fn row_31_a_process_held_up_while_its_table_is_copied_again_writes_nothing_old_over_it() {
+    let mut feed = shared().await;
+    let late = feed.lanes[0].command.clone().args(&["--table", "t0"]);
+    let mut one = late.failpoint("apply-before-begin", "sleep(3000)").spawn();
+    feeds(&mut one).await;
+    feed.source("UPDATE t0 SET body = 'old' WHERE id = 1").await;
+    // It has looked the table up, which is the last thing before it stands there.
+    let stands =
+        "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle'
+                  AND application_name LIKE '%(control)' AND query LIKE '%RECURSIVE base%'";
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while feed.on_targets(stands).await[0] != ["t"] {
+        assert!(Instant::now() < deadline && one.is_running(), "{}", one.stderr());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    one.sigstop();
+    feed.source("UPDATE t0 SET body = 'new' WHERE id = 1").await;
+    feed.lanes[0].kill_writer().await;
+    let lane = &mut feed.lanes[0];
+    lane.running = Some(lane.command.clone().args(&["--resync", "public.t0"]).spawn());
+    lane.running.as_mut().unwrap().wait_for_stderr("copied again: ").await;
+    let copied = "SELECT count(*) FROM t0 WHERE id = 1 AND body = 'new'";
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while feed.on_targets(copied).await[0] != ["1"] {
+        assert!(Instant::now() < deadline, "t0 was not copied again");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    one.sigcont();
+    write(&feed, 0).await;
+    applied(&feed).await;
+    feed.expect_same_content().await;
+    feed.end().await;
+}

@@ -1,27 +1,25 @@
 //! Events of the stream in, messages out.
 
 mod headers;
+mod others;
+mod rows;
 mod state;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use pg::{Error, Lsn, QualifiedName, Result};
 
-use super::header;
-use super::json;
 use super::message::{Message, Position};
 use super::options::Options;
-use super::schema::{CLOSE, Openings};
-use super::source::{Origin, Source, unix_micros};
-use super::table::{Part, Table};
+use super::schema::Openings;
+use super::source::{Origin, Source};
+use super::table::Table;
 use super::topic::Topics;
 use super::types::TableTypes;
-use super::value;
-use crate::change::{Change, Event, OldTuple, PgTimestamp, Relation, Tuple};
+use crate::change::{Event, PgTimestamp, Relation};
 
-use headers::Headers;
+pub use rows::{Snapshot, SnapshotMark};
 use state::{Buffers, Tables, Transaction};
 
 /// Name that logical messages have among `data_collections`: no table's, those have a dot.
@@ -43,46 +41,6 @@ pub struct Encoder {
     /// Decimal, for the header.
     epoch: String,
     openings: Openings,
-}
-
-/// Where a snapshot's rows are from.
-#[derive(Clone, Copy, Debug)]
-pub struct Snapshot {
-    /// The consistent point.
-    pub lsn: Lsn,
-    pub taken_at: PgTimestamp,
-    pub xid: Option<u32>,
-}
-
-/// `source.snapshot` of a snapshot's row.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SnapshotMark {
-    First,
-    FirstInDataCollection,
-    Row,
-    LastInDataCollection,
-    Last,
-}
-
-impl SnapshotMark {
-    fn text(self) -> &'static str {
-        match self {
-            SnapshotMark::First => "first",
-            SnapshotMark::FirstInDataCollection => "first_in_data_collection",
-            SnapshotMark::Row => "true",
-            SnapshotMark::LastInDataCollection => "last_in_data_collection",
-            SnapshotMark::Last => "last",
-        }
-    }
-}
-
-/// A row event about to be written.
-struct Row<'a> {
-    operation: u8,
-    before: Option<(&'a Tuple, Part)>,
-    after: Option<&'a Tuple>,
-    /// The old row, for values of `after` that were not sent. Of a key tuple only the key columns mean anything.
-    old: Option<(&'a Tuple, Part)>,
 }
 
 impl Encoder {
@@ -166,325 +124,6 @@ impl Encoder {
         true
     }
 
-    /// The events of one change.
-    ///
-    /// # Errors
-    /// See [`Encoder::event`].
-    pub fn change(&mut self, change: &Change, out: &mut impl FnMut(Message<'_>)) -> Result<()> {
-        match change {
-            Change::Insert { relation, new } => {
-                let row = Row { operation: b'c', before: None, after: Some(new), old: None };
-                self.row(relation, &row, [None, None], out)
-            }
-            Change::Update { relation, old, new } => self.update(relation, old.as_ref(), new, out),
-            Change::Delete { relation, old } => {
-                let row = Row { operation: b'd', before: Some(image(old)), after: None, old: None };
-                self.row(relation, &row, [None, None], out)
-            }
-            Change::Truncate { relations, cascade, restart_identity } => {
-                let mut flags = relations.len().to_string();
-                flags.push_str(if *cascade { ",cascade" } else { "" });
-                flags.push_str(if *restart_identity { ",restart_identity" } else { "" });
-                for relation in relations {
-                    self.truncate(relation, &flags, out)?;
-                }
-                Ok(())
-            }
-        }
-    }
-
-    fn update(
-        &mut self,
-        relation: &Arc<Relation>,
-        old: Option<&OldTuple>,
-        new: &Tuple,
-        out: &mut impl FnMut(Message<'_>),
-    ) -> Result<()> {
-        let Some(old) = old else {
-            let row = Row { operation: b'u', before: None, after: Some(new), old: None };
-            return self.row(relation, &row, [None, None], out);
-        };
-        let table = self.table(relation);
-        let earlier = old.tuple();
-        if !table.key_changed(earlier, new) {
-            let told = matches!(old, OldTuple::Full(_)) || table.identity_changed(earlier, new);
-            let before = told.then(|| image(old));
-            let row = Row { operation: b'u', before, after: Some(new), old: Some(image(old)) };
-            return self.row(relation, &row, [None, None], out);
-        }
-        // The key decides the partition: what was under the old key is deleted there, what is under the new one created here.
-        let mut old_key = std::mem::take(&mut self.buffers.old_key);
-        let mut new_key = std::mem::take(&mut self.buffers.new_key);
-        old_key.clear();
-        new_key.clear();
-        table.write_own_key(&mut old_key, earlier, None)?;
-        table.write_own_key(&mut new_key, new, Some(earlier))?;
-        let gone = Row { operation: b'd', before: Some(image(old)), after: None, old: None };
-        self.row(relation, &gone, [Some(&new_key), None], out)?;
-        let here = Row { operation: b'c', before: None, after: Some(new), old: Some(image(old)) };
-        self.row(relation, &here, [None, Some(&old_key)], out)?;
-        (self.buffers.old_key, self.buffers.new_key) = (old_key, new_key);
-        Ok(())
-    }
-
-    /// A row of a snapshot (`op: "r"`).
-    ///
-    /// # Errors
-    /// See [`Encoder::event`]; also inside a transaction.
-    pub fn snapshot_row(
-        &mut self,
-        snapshot: &Snapshot,
-        mark: SnapshotMark,
-        relation: &Arc<Relation>,
-        row: &Tuple,
-        out: &mut impl FnMut(Message<'_>),
-    ) -> Result<()> {
-        if self.transaction.is_some() {
-            return Err(out_of_order("a snapshot's row inside a transaction"));
-        }
-        let origin = Origin {
-            time: snapshot.taken_at,
-            snapshot: mark.text(),
-            last: None,
-            lsn: snapshot.lsn,
-            xid: snapshot.xid,
-        };
-        self.source.set(&self.options, &origin);
-        let table = self.table(relation);
-        let row = Row { operation: b'r', before: None, after: Some(row), old: None };
-        self.write(&table, &row, Position { commit_lsn: snapshot.lsn, index: 0 }, 0, [None, None], out)
-    }
-
-    /// A row event of the transaction at hand. `keys`: new key and old key of a key change.
-    fn row(
-        &mut self,
-        relation: &Arc<Relation>,
-        row: &Row<'_>,
-        keys: [Option<&[u8]>; 2],
-        out: &mut impl FnMut(Message<'_>),
-    ) -> Result<()> {
-        let table = self.table(relation);
-        let (position, of_table) = self.next(&table, out)?;
-        self.write(&table, row, position, of_table, keys, out)
-    }
-
-    fn write(
-        &mut self,
-        table: &Table,
-        row: &Row<'_>,
-        position: Position,
-        of_table: u64,
-        [new_key, old_key]: [Option<&[u8]>; 2],
-        out: &mut impl FnMut(Message<'_>),
-    ) -> Result<()> {
-        self.buffers.clear();
-        let Buffers { key, value, position: place, unchanged, names, .. } = &mut self.buffers;
-        key.extend_from_slice(&table.key_opening);
-        let keyed = match (row.after, row.before) {
-            (Some(after), _) => table.write_key(key, after, row.old.map(|(old, _)| old))?,
-            (None, Some((before, _))) => table.write_key(key, before, None)?,
-            (None, None) => false,
-        };
-        value.extend_from_slice(&table.value_opening);
-        value.extend_from_slice(b"{\"before\":");
-        match row.before {
-            Some((before, part)) => table.write_row(value, before, part, None, unchanged)?,
-            None => value.extend_from_slice(b"null"),
-        }
-        value.extend_from_slice(b",\"after\":");
-        match row.after {
-            Some(after) => table.write_row(value, after, Part::All, row.old, unchanged)?,
-            None => value.extend_from_slice(b"null"),
-        }
-        self.source.write(value, &table.source);
-        match &self.transaction {
-            Some(transaction) if self.options.transactions => {
-                transaction.write(value, position.index, of_table);
-            }
-            _ => value.extend_from_slice(b",\"transaction\":null"),
-        }
-        let (ms, us, ns) = (self.now.div_euclid(1_000_000), self.now.div_euclid(1000), self.now);
-        value.extend_from_slice(b",\"op\":\"");
-        value.push(row.operation);
-        json::display(value, format_args!("\",\"ts_ms\":{ms},\"ts_us\":{us},\"ts_ns\":{ns}}}"));
-        if self.options.schemas {
-            key.extend_from_slice(CLOSE);
-            value.extend_from_slice(CLOSE);
-        }
-        json::display(place, position);
-        if !unchanged.is_empty() {
-            table.write_names(names, unchanged);
-        }
-        let mut headers = Headers::row(&self.options, place, &self.epoch);
-        headers.push_some(header::NEW_KEY, new_key);
-        headers.push_some(header::OLD_KEY, old_key);
-        headers.push_some(header::UNCHANGED, (!unchanged.is_empty()).then_some(names));
-        let key = keyed.then_some(&key[..]);
-        let message = Message {
-            topic: &table.topic,
-            table: Some(table.name()),
-            key,
-            value: Some(value),
-            headers: headers.as_slice(),
-        };
-        out(message);
-        if row.operation == b'd' && self.options.tombstones && keyed {
-            out(Message { value: None, ..message });
-        }
-        Ok(())
-    }
-
-    fn truncate(
-        &mut self,
-        relation: &Arc<Relation>,
-        flags: &str,
-        out: &mut impl FnMut(Message<'_>),
-    ) -> Result<()> {
-        let table = self.table(relation);
-        let (position, of_table) = self.next(&table, out)?;
-        // The same event as a row's, without a row and a key.
-        let row = Row { operation: b't', before: None, after: None, old: None };
-        let mut out = |message: Message<'_>| {
-            let mut headers = Headers::default();
-            message.headers.iter().for_each(|(name, value)| headers.push(name, value));
-            headers.push(header::TRUNCATE, flags.as_bytes());
-            out(Message { headers: headers.as_slice(), ..message });
-        };
-        self.write(&table, &row, position, of_table, [None, None], &mut out)
-    }
-
-    /// A logical message.
-    ///
-    /// # Errors
-    /// Class `Failed`: a transactional one outside of a transaction.
-    pub fn message(
-        &mut self,
-        transactional: bool,
-        lsn: Lsn,
-        prefix: &str,
-        content: &Bytes,
-        out: &mut impl FnMut(Message<'_>),
-    ) -> Result<()> {
-        let (position, of_messages) = if transactional {
-            self.next_of(None, out)?
-        } else {
-            (Position { commit_lsn: lsn, index: 0 }, 0)
-        };
-        let xid = self.transaction.as_ref().filter(|_| transactional).map(|transaction| transaction.xid);
-        let time = self.transaction.as_ref().map_or(PgTimestamp::default(), |of| of.committed_at);
-        let last = if transactional { self.last_commit } else { Some(lsn) };
-        // Not the transaction's own: its LSN is the message's.
-        let mut source = Source::default();
-        source.set(&self.options, &Origin { time, snapshot: "false", last, lsn, xid });
-        self.buffers.clear();
-        let Buffers { key, value, position: place, .. } = &mut self.buffers;
-        key.extend_from_slice(&self.openings.message_key);
-        value.extend_from_slice(&self.openings.message);
-        key.extend_from_slice(b"{\"prefix\":");
-        json::string(key, prefix.as_bytes());
-        key.push(b'}');
-        json::display(value, format_args!("{{\"op\":\"m\",\"ts_ms\":{}", self.now.div_euclid(1_000_000)));
-        source.write(value, b"\"schema\":\"\",\"table\":\"\",\"txId\":");
-        match &self.transaction {
-            Some(transaction) if transactional && self.options.transactions => {
-                transaction.write(value, position.index, of_messages);
-            }
-            _ => value.extend_from_slice(b",\"transaction\":null"),
-        }
-        value.extend_from_slice(b",\"message\":{\"prefix\":");
-        json::string(value, prefix.as_bytes());
-        value.extend_from_slice(b",\"content\":\"");
-        value::write_bytes(value, content, self.options.message_encoding());
-        value.extend_from_slice(b"\"}}");
-        if self.options.schemas {
-            key.extend_from_slice(CLOSE);
-            value.extend_from_slice(CLOSE);
-        }
-        json::display(place, position);
-        let headers = Headers::plain(place, &self.epoch);
-        out(Message {
-            topic: &self.topics.message,
-            table: None,
-            key: Some(key),
-            value: Some(value),
-            headers: headers.as_slice(),
-        });
-        Ok(())
-    }
-
-    /// A heartbeat: everything that the source had up to `lsn` is in the topics.
-    pub fn heartbeat(&mut self, lsn: Lsn, out: &mut impl FnMut(Message<'_>)) {
-        self.buffers.clear();
-        let Buffers { key, value, position, .. } = &mut self.buffers;
-        key.extend_from_slice(&self.openings.heartbeat_key);
-        value.extend_from_slice(&self.openings.heartbeat);
-        key.extend_from_slice(b"{\"serverName\":");
-        json::string(key, self.options.prefix.as_bytes());
-        key.push(b'}');
-        json::display(value, format_args!("{{\"ts_ms\":{}}}", self.now.div_euclid(1_000_000)));
-        if self.options.schemas {
-            key.extend_from_slice(CLOSE);
-            value.extend_from_slice(CLOSE);
-        }
-        json::display(position, Position { commit_lsn: lsn, index: 0 });
-        let mut headers = Headers::plain(position, &self.epoch);
-        headers.run(&self.options);
-        out(Message {
-            topic: &self.topics.heartbeat,
-            table: None,
-            key: Some(key),
-            value: Some(value),
-            headers: headers.as_slice(),
-        });
-    }
-
-    /// BEGIN, or END with its end LSN.
-    fn marker(&mut self, transaction: &Transaction, end: Option<Lsn>, out: &mut impl FnMut(Message<'_>)) {
-        self.buffers.clear();
-        let Buffers { key, value, position, names, time, .. } = &mut self.buffers;
-        key.extend_from_slice(&self.openings.transaction_key);
-        value.extend_from_slice(&self.openings.transaction);
-        key.extend_from_slice(b"{\"id\":");
-        json::quoted(key, &transaction.id);
-        key.push(b'}');
-        value.extend_from_slice(if end.is_some() {
-            b"{\"status\":\"END\""
-        } else {
-            b"{\"status\":\"BEGIN\""
-        });
-        json::display(value, format_args!(",\"id\":\"{}\",\"event_count\":", transaction.id));
-        if end.is_some() {
-            json::display(value, format_args!("{},\"data_collections\":[", transaction.events));
-            self.tables.write_counts(value, transaction.messages);
-            value.push(b']');
-        } else {
-            value.extend_from_slice(b"null,\"data_collections\":null");
-        }
-        let micros = unix_micros(transaction.committed_at);
-        json::display(value, format_args!(",\"ts_ms\":{}}}", micros.div_euclid(1000)));
-        if self.options.schemas {
-            key.extend_from_slice(CLOSE);
-            value.extend_from_slice(CLOSE);
-        }
-        let index = if end.is_some() { transaction.events } else { 0 };
-        json::display(position, Position { commit_lsn: transaction.commit_lsn, index });
-        json::display(time, micros);
-        let mut headers = Headers::plain(position, &self.epoch);
-        if let Some(end) = end {
-            json::display(names, end);
-            headers.push(header::END, names);
-        }
-        headers.push(header::COMMITTED_AT, time);
-        headers.run(&self.options);
-        out(Message {
-            topic: &self.topics.transaction,
-            table: None,
-            key: Some(key),
-            value: Some(value),
-            headers: headers.as_slice(),
-        });
-    }
-
     /// The version of a table, prepared.
     fn table(&mut self, relation: &Arc<Relation>) -> Arc<Table> {
         let Encoder { options, topics, types, .. } = self;
@@ -518,13 +157,6 @@ impl Encoder {
         let position = Position { commit_lsn: transaction.commit_lsn, index: transaction.events };
         self.transaction = Some(transaction);
         Ok((position, of_collection))
-    }
-}
-
-fn image(old: &OldTuple) -> (&Tuple, Part) {
-    match old {
-        OldTuple::Key(tuple) => (tuple, Part::Identity),
-        OldTuple::Full(tuple) => (tuple, Part::All),
     }
 }
 

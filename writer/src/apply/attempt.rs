@@ -103,6 +103,7 @@ impl Applier {
                 self.note_position(piece);
                 return Ok(());
             }
+            fail::fail_point!("apply-before-begin");
             let nested = self.open.is_some();
             self.pipeline.query(if nested { "SAVEPOINT walferry_piece" } else { self.begin })?;
             match self.execute(&plan, source.as_deref_mut()).await? {

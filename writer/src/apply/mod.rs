@@ -21,6 +21,7 @@ mod ahead;
 mod attempt;
 mod careful;
 mod commit;
+mod connections;
 mod encode;
 mod execute;
 mod fixed;
@@ -38,7 +39,8 @@ mod target;
 mod touched;
 mod worker;
 
+pub use connections::Connections;
 pub use lookup::BINARY_UNFIT;
 pub use tables::{FedTable, Feed};
 pub use touched::{Touched, TouchedKeys};
-pub use worker::{Applied, Applier, ApplyOptions, Command, Connections, Handle};
+pub use worker::{Applied, Applier, ApplyOptions, Command, Handle};

@@ -5,6 +5,8 @@
 //! fire, and tables that a set failed on before (`careful`). Tables don't depend on each other as long as foreign keys and ordinary
 //! triggers don't fire; as soon as one with triggers is in the piece, all of it keeps WAL order.
 
+mod group;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -17,6 +19,7 @@ use super::row::Row;
 use super::tables::Tables;
 use super::target::Target;
 use crate::control::{Counters, Skips};
+use group::Group;
 
 /// One change of one row, as it will be sent.
 #[derive(Debug)]
@@ -95,24 +98,6 @@ pub struct PlanOptions<'a> {
     /// … because of checks that were put off.
     pub check_before_truncate: bool,
     pub skips: &'a Skips,
-}
-
-enum State {
-    Insert(Row),
-    Update(Row),
-    Delete(Tuple),
-    /// Deleted and inserted anew.
-    Replace(Tuple, Row),
-    /// Inserted and deleted: deleted all the same, so that a row that was there by mistake goes.
-    Gone(Tuple),
-}
-
-struct Group {
-    target: Arc<Target>,
-    keys: KeyMap,
-    states: Vec<State>,
-    /// Rows of a table without a key: they are only ever inserted.
-    keyless: Vec<Row>,
 }
 
 struct Planner<'a> {
@@ -251,12 +236,7 @@ impl Planner<'_> {
 
     fn coalesce(&mut self, target: Arc<Target>, change: &Change, index: usize) {
         let at = *self.by_id.entry(target.id).or_insert_with(|| {
-            self.groups.push(Group {
-                target: target.clone(),
-                keys: KeyMap::default(),
-                states: Vec::new(),
-                keyless: Vec::new(),
-            });
+            self.groups.push(Group::of(target.clone()));
             self.groups.len() - 1
         });
         let group = &mut self.groups[at];
@@ -304,57 +284,7 @@ impl Planner<'_> {
     }
 
     fn flush(&mut self, at: usize) {
-        let group = &mut self.groups[at];
-        let target = &group.target;
-        let mut deletes = Vec::new();
-        let mut gone = Vec::new();
-        let mut inserts = std::mem::take(&mut group.keyless);
-        let mut updates: Vec<(Vec<u16>, Vec<Row>)> = Vec::new();
-        let sort = self.options.sort && group.states.len() > 1;
-        let mut others: Vec<(u32, State)> = Vec::new();
-        for (number, state) in (0u32..).zip(group.states.drain(..)) {
-            match state {
-                // Rows come out as they went in: their order on disk is worth something to whoever reads them.
-                State::Insert(row) => inserts.push(row),
-                state => others.push((number, state)),
-            }
-        }
-        if sort {
-            // Neighbours in the index lie in the same pages.
-            others.sort_unstable_by(|(a, _), (b, _)| group.keys.key(*a).cmp(group.keys.key(*b)));
-        }
-        for (_, state) in others {
-            match state {
-                State::Insert(row) => inserts.push(row),
-                State::Delete(key) => deletes.push(key),
-                State::Gone(key) => gone.push(key),
-                State::Replace(key, row) => {
-                    deletes.push(key);
-                    inserts.push(row);
-                }
-                State::Update(row) => {
-                    let unchanged = row.unchanged();
-                    match updates.iter_mut().find(|(mask, _)| *mask == unchanged) {
-                        Some((_, rows)) => rows.push(row),
-                        None => updates.push((unchanged, vec![row])),
-                    }
-                }
-            }
-        }
-        group.keys.clear();
-        let steps = &mut self.plan.steps;
-        if !deletes.is_empty() {
-            steps.push(Step::Delete { target: target.clone(), keys: deletes, certain: true });
-        }
-        if !gone.is_empty() {
-            steps.push(Step::Delete { target: target.clone(), keys: gone, certain: false });
-        }
-        for (unchanged, rows) in updates {
-            steps.push(Step::Update { target: target.clone(), unchanged, rows });
-        }
-        if !inserts.is_empty() {
-            steps.push(Step::Insert { target: target.clone(), rows: inserts });
-        }
+        self.groups[at].flush(self.options.sort, &mut self.plan.steps);
     }
 
     fn flush_all(&mut self) {
@@ -362,56 +292,6 @@ impl Planner<'_> {
             self.flush(at);
         }
         self.plan.steps.append(&mut self.ordered);
-    }
-}
-
-impl Group {
-    /// Merges the change into what is known of its key; false when the two can't be one operation.
-    fn note(&mut self, key: &[u8], change: &Change) -> bool {
-        let (index, fresh) = self.keys.entry(key);
-        if fresh {
-            self.states.push(match change {
-                Change::Insert { new, .. } => State::Insert(Row::new(new.clone())),
-                Change::Update { new, .. } => State::Update(Row::new(new.clone())),
-                Change::Delete { old, .. } => State::Delete(old.tuple().clone()),
-                Change::Truncate { .. } => return false,
-            });
-            return true;
-        }
-        let slot = &mut self.states[index];
-        let mergeable = matches!(
-            (&*slot, change),
-            (
-                State::Insert(_) | State::Update(_) | State::Replace(..),
-                Change::Update { .. } | Change::Delete { .. }
-            ) | (State::Delete(_) | State::Gone(_), Change::Insert { .. })
-        );
-        if !mergeable {
-            return false;
-        }
-        let before = std::mem::replace(slot, State::Gone(tuple_of(change).clone()));
-        *slot = match (before, change) {
-            (State::Insert(row), Change::Update { new, .. }) => State::Insert(row.merged(new.clone())),
-            (State::Update(row), Change::Update { new, .. }) => State::Update(row.merged(new.clone())),
-            (State::Replace(old, row), Change::Update { new, .. }) => {
-                State::Replace(old, row.merged(new.clone()))
-            }
-            (State::Update(_), Change::Delete { old, .. }) => State::Delete(old.tuple().clone()),
-            (State::Replace(old, _), Change::Delete { .. }) => State::Delete(old),
-            (State::Delete(old), Change::Insert { new, .. }) => State::Replace(old, Row::new(new.clone())),
-            (State::Gone(_), Change::Insert { new, .. }) => State::Insert(Row::new(new.clone())),
-            // (Insert, Delete), and what `mergeable` has ruled out.
-            (_, change) => State::Gone(tuple_of(change).clone()),
-        };
-        true
-    }
-}
-
-fn tuple_of(change: &Change) -> &Tuple {
-    match change {
-        Change::Insert { new, .. } | Change::Update { new, .. } => new,
-        Change::Delete { old, .. } => old.tuple(),
-        Change::Truncate { .. } => unreachable!("a TRUNCATE has no row"),
     }
 }
 

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use pg::{Lsn, QualifiedName};
 
 use super::*;
-use crate::change::{Column, RelationColumn, RelationId, ReplicaIdentity};
-use crate::envelope::Values;
+use crate::change::{Change, Column, OldTuple, RelationColumn, RelationId, ReplicaIdentity, Tuple};
+use crate::envelope::{Values, header};
 
 /// What the callback saw, owned.
 #[derive(Debug, PartialEq)]
