@@ -59,7 +59,7 @@ async fn values_in_the_server_s_own_messages_are_left_out() {
         Postgres::builder(17).database("app").start()
     );
     source
-        .sql("app", "CREATE TABLE t (id int PRIMARY KEY, n text, d text, s int); CREATE TABLE u (id int PRIMARY KEY, v text)")
+        .sql("app", "CREATE TABLE t (id int PRIMARY KEY, n text, d text, s int); CREATE TABLE u (id int PRIMARY KEY, v text); CREATE TABLE w (id int PRIMARY KEY, v text)")
         .await;
     target
         .sql(
@@ -67,7 +67,11 @@ async fn values_in_the_server_s_own_messages_are_left_out() {
             "CREATE TABLE t (id int PRIMARY KEY, n int, d date, s smallint); CREATE TABLE u (id int PRIMARY KEY, v text);
              CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS
                  $$ BEGIN RAISE EXCEPTION 'row % is not liked', NEW.v USING HINT = 'not ' || NEW.v; END $$;
-             CREATE TRIGGER no BEFORE INSERT ON u FOR EACH ROW EXECUTE FUNCTION no(); ALTER TABLE u ENABLE ALWAYS TRIGGER no",
+             CREATE TRIGGER no BEFORE INSERT ON u FOR EACH ROW EXECUTE FUNCTION no(); ALTER TABLE u ENABLE ALWAYS TRIGGER no;
+             CREATE TABLE w (id int PRIMARY KEY, v text);
+             CREATE FUNCTION never() RETURNS trigger LANGUAGE plpgsql AS
+                 $$ BEGIN RAISE EXCEPTION 'row % is not liked', NEW.v USING ERRCODE = 'check_violation', HINT = 'not ' || NEW.v; END $$;
+             CREATE TRIGGER never BEFORE INSERT ON w FOR EACH ROW EXECUTE FUNCTION never(); ALTER TABLE w ENABLE ALWAYS TRIGGER never",
         )
         .await;
     let walferry = Walferry::new(&source.uri("app"), &target.uri("app"));
@@ -78,6 +82,7 @@ async fn values_in_the_server_s_own_messages_are_left_out() {
         (format!("t VALUES (12, NULL, '{ROW}', NULL)"), "22007"),
         ("t VALUES (13, NULL, NULL, 70000)".to_owned(), "22003"),
         (format!("u VALUES (1, '{ROW}')"), "P0001"),
+        (format!("w VALUES (1, '{ROW}')"), "23514"),
     ] {
         source.sql("app", &format!("INSERT INTO {insert}")).await;
         let stopped = run.wait_for(code, |status| status.error_code() == Some(code)).await;
@@ -92,7 +97,7 @@ async fn values_in_the_server_s_own_messages_are_left_out() {
     run.sigterm();
     run.wait_exit().await.expect_code(143);
     walferry.command("clean").run().await.expect_code(0);
-    target.sql("app", "TRUNCATE t, u").await;
+    target.sql("app", "TRUNCATE t, u, w").await;
     let mut run = walferry.command("replicate").args(&["--existing-schema", "-vvv", "--table", "t"]).spawn();
     let stopped = run.wait_for_error().await;
     let said = format!("{:#}{}", stopped.0, run.stderr());

@@ -167,3 +167,22 @@ async fn a_domain_whose_check_reads_its_own_table() {
     feed.expect_exact().await;
     feed.end().await;
 }
+
+/// What travels in binary does not fit a wider type: a process that begins finds that out and goes on with text.
+#[tokio::test]
+async fn a_stopped_run_into_wider_types_is_verified() {
+    let mut feed = Feed::of("CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t VALUES (1, 1)")
+        .into("CREATE TABLE t (id int PRIMARY KEY, n bigint)")
+        .start()
+        .await;
+    feed.source("INSERT INTO t VALUES (2, 2)").await;
+    feed.applied().await;
+    feed.kill().await;
+    feed.source("UPDATE t SET n = 3 WHERE id = 1").await;
+    for lane in &feed.lanes {
+        lane.walferry.command("verify").run().await.expect_code(0);
+    }
+    feed.restart().await;
+    feed.expect_exact().await;
+    feed.end().await;
+}

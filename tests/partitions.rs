@@ -100,3 +100,26 @@ async fn a_leaf_that_is_partitioned_on_the_target() {
     feed.expect_exact().await;
     feed.end().await;
 }
+
+/// Whoever has truncated them keeps their locks to its commit, and everybody who asks about the partitions then must not need one.
+#[tokio::test]
+async fn partitions_that_a_large_transaction_has_truncated_are_looked_up_again_in_it() {
+    let publication = "CREATE PUBLICATION root FOR TABLE p WITH (publish_via_partition_root = true)";
+    let mut feed = Feed::of(&format!("{SOURCE}{publication}"))
+        .into(&format!("{SOURCE} TRUNCATE p; ALTER TABLE p ADD COLUMN later text"))
+        .arg("--publication")
+        .arg("root")
+        .scope(crate::support::oracle::Scope::only(&["public.p"]).extra_columns())
+        .ways(&[Way::Pieces])
+        .start()
+        .await;
+    let rows = |from: usize| {
+        format!(
+            "INSERT INTO p (id, at, v) SELECT i, '2020-05-05', repeat('x', 200) FROM generate_series({from}, {from} + 999) i"
+        )
+    };
+    feed.source(&format!("TRUNCATE p; {}; ALTER TABLE p ADD COLUMN later text; {}", rows(1), rows(5001)))
+        .await;
+    feed.expect_exact().await;
+    feed.end().await;
+}

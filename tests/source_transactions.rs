@@ -60,6 +60,31 @@ async fn a_large_transaction_in_which_every_piece_fails_once() {
     feed.end().await;
 }
 
+/// What is put off to the end of the transaction refuses a row of its first part when the last one is in.
+#[tokio::test]
+async fn a_large_transaction_that_the_target_refuses_at_its_commit_is_not_there_in_part() {
+    let table = "CREATE TABLE t (id int PRIMARY KEY, v text); CREATE TABLE o (id int PRIMARY KEY);";
+    let refusing = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF NEW.id = 1 THEN RAISE EXCEPTION 'not this one' USING ERRCODE = 'check_violation'; END IF; RETURN NULL; END $$;
+        CREATE CONSTRAINT TRIGGER late AFTER INSERT ON t DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse();
+        ALTER TABLE t ENABLE ALWAYS TRIGGER late";
+    // The last part has changes of ours, or none.
+    for last in ["INSERT INTO t VALUES (9999, 'last')", "INSERT INTO o VALUES (9999)"] {
+        let mut feed = Feed::of(table).into(&format!("{table}{refusing}")).ways(&[Way::Pieces]).start().await;
+        feed.source(&format!(
+            "INSERT INTO t SELECT i, repeat('x', 200) FROM generate_series(1, 3000) i; {last}"
+        ))
+        .await;
+        assert!(feed.errors().await.iter().all(|code| code == "23514"));
+        feed.source("INSERT INTO t VALUES (10000, 'after')").await;
+        assert!(feed.errors().await.iter().all(|code| code == "23514"));
+        feed.expect_on_targets("SELECT count(*) FROM t", &["0"]).await;
+        feed.target("DROP TRIGGER late ON t").await;
+        feed.expect_exact().await;
+        feed.end().await;
+    }
+}
+
 #[tokio::test]
 async fn transactions_side_by_side_and_beyond_decoding_memory() {
     let mut feed = Feed::of("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT i, 'x' FROM generate_series(1, 10) i")

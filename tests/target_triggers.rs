@@ -203,3 +203,51 @@ async fn a_before_trigger_that_returns_null_on_a_table_with_identity_full() {
     }
     feed.end().await;
 }
+
+/// Each look before a commit finds the schema changed: by others, which is no reason to undo the piece.
+#[tokio::test]
+async fn tables_of_others_that_come_and_go_on_the_target_hold_nothing_up() {
+    let mut feed = Feed::of("CREATE TABLE t (id int PRIMARY KEY, v text)")
+        .scope(crate::support::oracle::Scope::only(&["public.t"]))
+        .start()
+        .await;
+    feed.source("INSERT INTO t VALUES (1, 'a')").await;
+    feed.applied().await;
+    // Longer than the longest pause between two looks.
+    feed.restart_with("apply-before-commit", "sleep(1200)").await;
+    let target = feed.target.connect(&feed.lanes[0].database).await;
+    let others = async {
+        for n in 1.. {
+            let sql = format!("CREATE TABLE other_{n} (id int); DROP TABLE IF EXISTS other_{}", n - 1);
+            target.batch_execute(&sql).await.unwrap();
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    feed.source("INSERT INTO t VALUES (2, 'b'); UPDATE t SET v = 'c' WHERE id = 1").await;
+    let applied = feed.applied_within(std::time::Duration::from_secs(30));
+    tokio::select! {
+        () = others => unreachable!(),
+        () = applied => {}
+    }
+    feed.expect_same_content().await;
+    feed.end().await;
+}
+
+/// The source gave its column up as a generated one first; the target followed while the run ran.
+#[tokio::test]
+async fn a_column_that_is_no_longer_generated_is_written() {
+    let mut feed = Feed::of(
+        "CREATE TABLE t (id int PRIMARY KEY, a int, c int GENERATED ALWAYS AS (a * 2) STORED); INSERT INTO t VALUES (1, 1)",
+    )
+    .start()
+    .await;
+    feed.source("ALTER TABLE t ALTER c DROP EXPRESSION; UPDATE t SET a = 2, c = 4 WHERE id = 1").await;
+    feed.applied().await;
+    feed.target("ALTER TABLE t ALTER c DROP EXPRESSION").await;
+    // The schema is looked at once a second, at least.
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    feed.source("UPDATE t SET c = 77 WHERE id = 1; INSERT INTO t VALUES (2, 2, 88)").await;
+    feed.expect_same_content().await;
+    feed.expect_on_targets("SELECT id, c FROM t ORDER BY id", &["1|77", "2|88"]).await;
+    feed.end().await;
+}

@@ -201,10 +201,11 @@ impl From<tokio_postgres::Error> for Error {
                 Some(tokio_postgres::error::ErrorPosition::Original(at)) => Some(*at),
                 _ => None,
             };
-            let mut out = Error::server(db.code().code(), db.message())
+            let raised = raised(db.code().code(), db.routine(), db.where_());
+            let mut out = Error::server(db.code().code(), raised.unwrap_or_else(|| db.message()))
                 .with_constraint(db.constraint().map(str::to_owned))
                 .with_position(position);
-            if let Some(hint) = db.hint() {
+            if let Some(hint) = db.hint().filter(|_| raised.is_none()) {
                 out = out.hint(hint);
             }
             return out;
@@ -231,8 +232,11 @@ fn without_values(sqlstate: &str, primary: String) -> String {
 }
 
 /// What a trigger or function raises where rows pass may hold anything of them, quoted or not.
-pub(crate) fn raised(sqlstate: &str) -> Option<&'static str> {
-    (sqlstate == "P0001").then_some(
+/// `routine`, `context`: of the server's message; RAISE may give any SQLSTATE. What walferry's own functions raise has no values in it.
+pub(crate) fn raised(sqlstate: &str, routine: Option<&str>, context: Option<&str>) -> Option<&'static str> {
+    let raised = sqlstate == "P0001" || routine == Some("exec_stmt_raise");
+    let ours = context.is_some_and(|context| context.starts_with("PL/pgSQL function walferry"));
+    (raised && !ours).then_some(
         "a function or trigger raised an exception; its message may hold row values and is left out: the server's log has it",
     )
 }

@@ -46,6 +46,11 @@ pub async fn try_lock(
     new_primary: &str,
 ) -> Result<Attempt> {
     let session = Session::connect(params, Purpose::SourceFence, &format!("{run} (fence)")).await?;
+    // Whoever looks for this session later finds it by this lock, under whatever name.
+    session.batch_execute(&format!("SET lock_timeout = {}", PATIENCE.as_millis())).await?;
+    session.query_one(&format!("SELECT pg_catalog.pg_advisory_lock({KEY})"), &[&run]).await.map_err(
+        |error| Error::from(error).context("a session that put the fence up before is still there"),
+    )?;
     let tables = &with_relatives(&session, tables).await?;
     session.batch_execute(&format!("SET lock_timeout = {}; BEGIN", lock_timeout.as_millis().max(1))).await?;
     let since = Instant::now();
@@ -183,13 +188,15 @@ async fn blockers(client: &Client, tables: &[QualifiedName]) -> Result<Vec<Block
 /// first, so that the answer stays true.
 pub async fn committed_on(client: &Client, run: &str, tables: &[QualifiedName]) -> Result<bool> {
     let deadline = Instant::now() + PATIENCE;
-    let application = format!("{run} (fence)");
     while client
         .query_one(
-            "SELECT count(pg_catalog.pg_terminate_backend(pid)) FROM pg_catalog.pg_stat_activity
-             WHERE application_name = pg_catalog.left($1, 63) AND datname = pg_catalog.current_database()
-               AND pid <> pg_catalog.pg_backend_pid()",
-            &[&application],
+            &format!(
+                "SELECT count(pg_catalog.pg_terminate_backend(pid)) FROM pg_catalog.pg_locks
+                 WHERE locktype = 'advisory' AND granted AND objsubid = 1
+                   AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+                   AND classid::bigint = (({KEY} >> 32) & 4294967295) AND objid::bigint = ({KEY} & 4294967295)"
+            ),
+            &[&run],
         )
         .await?
         .get::<_, i64>(0)
@@ -216,6 +223,11 @@ pub async fn committed_on(client: &Client, run: &str, tables: &[QualifiedName]) 
         .await?;
     Ok(row.get(0))
 }
+
+/// The fence session of a run holds this session-level advisory lock until it ends: its name may be another one (`application_name` of the
+/// connection, a run's name that is cut or not ASCII).
+const KEY: &str =
+    "('x' || pg_catalog.substr(pg_catalog.md5('walferry fence ' || $1::text), 1, 16))::bit(64)::bigint";
 
 /// How long a session that was told to end may take.
 const PATIENCE: Duration = Duration::from_secs(10);

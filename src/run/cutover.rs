@@ -265,7 +265,10 @@ async fn under_the_fence(
             let (reply, answer) = tokio::sync::oneshot::channel();
             let gone = || Error::connection("the writer has ended");
             handle.commands.send(Command::Touched(reply)).await.map_err(|_| gone())?;
-            let touched = answer.await.map_err(|_| gone())?;
+            let touched = answer.await.map_err(|_| gone())?.ok_or_else(|| {
+                Error::failed("CUTOVER_UNCHECKED", "what has changed since the full comparison was not noted")
+                    .hint("try again: walferry cutover")
+            })?;
             crate::compare::at_rest(context, Some(touched)).await?
         }
     };

@@ -30,18 +30,22 @@ pub async fn sides_of_stopped(context: &Context) -> Result<Sides> {
     let asker =
         Session::connect(&context.target, Purpose::TargetControl, &format!("{} (verify)", run.name)).await?;
     let mut backoff = Backoff::new(context.settings.retry.connection_max, context.settings.retry.blocked_max);
-    let mut stream = Box::pin(live::stream(context, &mut owner, &run, &mut backoff));
-    let sides = tokio::select! {
-        ended = &mut stream => return Err(match ended {
-            Err(error) => error,
-            Ok(End::Cancelled | End::CutOver | End::Refresh) => Error::new(Class::Unverifiable, "INTERRUPTED", "interrupted"),
-        }),
-        sides = hold::sides(context, &asker) => sides?,
-    };
-    context.cancel.cancel();
-    // The snapshots stand: how the stream ends doesn't change them.
-    if let Err(error) = stream.await {
-        tracing::debug!("the stream ended with {error}");
+    loop {
+        let mut stream = Box::pin(live::stream(context, &mut owner, &run, &mut backoff));
+        let sides = match hold::sides_unless(context, &asker, &mut stream).await? {
+            Ok(sides) => sides,
+            // It goes on in another way: as text, for example, where a table does not take binary values.
+            Err(Ok(End::Refresh)) => continue,
+            Err(Ok(End::Cancelled | End::CutOver)) => {
+                return Err(Error::new(Class::Unverifiable, "INTERRUPTED", "interrupted"));
+            }
+            Err(Err(error)) => return Err(error),
+        };
+        context.cancel.cancel();
+        // The snapshots stand: how the stream ends doesn't change them.
+        if let Err(error) = stream.await {
+            tracing::debug!("the stream ended with {error}");
+        }
+        return Ok(sides);
     }
-    Ok(sides)
 }

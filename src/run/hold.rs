@@ -12,6 +12,7 @@
 //!
 //! X is never behind the writer, because the slot is made only while it holds. An asker that dies lets its lease run out.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use pg::{Error, Lsn, Purpose, Result, Session};
@@ -99,15 +100,28 @@ pub struct Sides {
 
 /// The asker's part, from any host.
 pub async fn sides(context: &Context, client: &Client) -> Result<Sides> {
+    match sides_unless(context, client, std::future::pending::<Infallible>()).await? {
+        Ok(sides) => Ok(sides),
+        Err(never) => match never {},
+    }
+}
+
+/// The same as long as the process that holds does not end: `Ok(Err(_))` is how it did, and nobody waits for the point any more.
+pub async fn sides_unless<T>(
+    context: &Context,
+    client: &Client,
+    ends: impl Future<Output = T>,
+) -> Result<std::result::Result<Sides, T>> {
     let run = &context.name;
     let id = Request::ask(client, run, RequestKind::Verify, &json!({})).await?;
     let result = tokio::select! {
-        result = both(context, client, id) => result,
+        result = both(context, client, id) => result.map(Ok),
+        ended = ends => Ok(Err(ended)),
         away = brokers_away(context, client), if context.settings.run.via == Via::Kafka => {
             Err(away.with_class(pg::Class::Unverifiable))
         }
     };
-    let state = if result.is_ok() { RequestState::Released } else { RequestState::Failed };
+    let state = if matches!(result, Ok(Ok(_))) { RequestState::Released } else { RequestState::Failed };
     Request::advance(client, run, id, state, None, None).await?;
     result
 }

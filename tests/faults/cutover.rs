@@ -308,6 +308,33 @@ async fn the_reply_to_the_commit_of_the_fence_is_lost() {
     handed_over(&scene).await;
 }
 
+/// The fence's COMMIT waits for a standby when the connection is lost, and would be visible later: its session is found, under whatever
+/// name, before anybody says what has become of the fence.
+#[tokio::test]
+async fn a_commit_of_the_fence_that_is_still_under_way_is_not_taken_for_a_rollback() {
+    let scene = Scene::small().await;
+    let proxy = crate::support::Proxy::to(&scene.source).await;
+    let source = format!("{}?application_name=mine", proxy.uri(DB));
+    let run = Walferry::new(&source, &scene.target.uri(DB)).command("migrate");
+    let mut running = run.failpoint("cutover-fencing", "1*sleep(3000)->off").spawn();
+    running.wait_for_step("live").await;
+    let asker = cutover(&scene).spawn();
+    scene.target.wait_until(DB, "SELECT cutover IS NOT NULL FROM walferry.runs", SOON).await;
+    scene.source.sql("postgres", "ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await;
+    scene.source.reload().await;
+    let waits = "SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query = 'COMMIT'";
+    scene.source.wait_until(DB, waits, SOON).await;
+    proxy.cut();
+    asker.wait_exit_within(SOON).await.expect_code(0);
+    running.wait_exit_within(SOON).await.expect_code(0);
+    scene.source.sql("postgres", "ALTER SYSTEM RESET synchronous_standby_names").await;
+    scene.source.reload().await;
+    let refused = scene.source.try_sql(DB, "UPDATE t SET v = 'late'").await;
+    assert_eq!(refused.unwrap_err().code().unwrap().code(), "25006");
+    oracle::expect_same(&scene.source.uri(DB), &scene.target.uri(DB)).await;
+    scene.target.sql(DB, "UPDATE t SET v = 'open'").await;
+}
+
 #[tokio::test]
 async fn a_table_that_is_new_on_the_source_is_a_decision_for_somebody() {
     let scene = Scene::small().await;

@@ -109,3 +109,24 @@ async fn a_process_that_falls_silent_or_dies_after_it_took_the_request() {
     running.sigterm();
     running.wait_exit().await.expect_code(143);
 }
+
+/// Two at once would switch each other's last check off.
+#[tokio::test]
+async fn a_second_request_while_one_is_carried_out_is_refused() {
+    let scene = Scene::small().await;
+    let mut running = scene.run().spawn();
+    running.wait_for_step("live").await;
+    let writer = scene.source.connect(DB).await;
+    writer.batch_execute(WRITER).await.unwrap();
+    let changed = |timeout| scene.run().command("cutover").args(&["--timeout", timeout]);
+    let first = changed("60s").spawn();
+    scene.target.wait_until(DB, TAKEN, SOON).await;
+    let output = changed("5s").run().await.expect_code(1);
+    for part in ["CUTOVER_RUNNING", "walferry status"] {
+        assert!(output.said().contains(part), "{part} is not in {}", output.said());
+    }
+    writer.batch_execute("COMMIT").await.unwrap();
+    first.wait_exit_within(SOON).await.expect_code(0);
+    running.wait_exit_within(SOON).await.expect_code(0);
+    oracle::expect_same(&scene.source.uri(DB), &scene.target.uri(DB)).await;
+}

@@ -271,3 +271,21 @@ async fn row_31_a_process_held_up_while_its_table_is_copied_again_writes_nothing
     feed.expect_same_content().await;
     feed.end().await;
 }
+
+/// A position that nobody moves would be everybody's at the next hand-over, and behind what retention has removed some day.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_is_handed_no_table_stands_nowhere() {
+    let mut feed = shared().await;
+    let mut idle = helper(&feed, &["--table", "none_of_them"]);
+    feed.lanes[0].running.as_mut().unwrap().wait_for_stderr("with 1 process(es)").await;
+    write(&feed, 0).await;
+    applied(&feed).await;
+    feed.expect_on_targets("SELECT count(*) FROM walferry.progress WHERE run LIKE '%#%'", &["0"]).await;
+    let mut one = helper(&feed, &[]);
+    feeds(&mut one).await;
+    write(&feed, 1).await;
+    applied(&feed).await;
+    assert!(idle.is_running());
+    feed.expect_exact().await;
+    feed.end().await;
+}

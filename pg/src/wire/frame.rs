@@ -53,15 +53,14 @@ impl Frame {
     pub fn error(&self) -> Error {
         let field = |wanted| self.field(wanted);
         let sqlstate = field(b'C').unwrap_or("XX000");
+        let raised = crate::error::raised(sqlstate, field(b'R'), field(b'W'));
         let mut error = Error::server(
             sqlstate,
-            crate::error::raised(sqlstate)
-                .or_else(|| field(b'M'))
-                .unwrap_or("the server sent an error without a message"),
+            raised.or_else(|| field(b'M')).unwrap_or("the server sent an error without a message"),
         )
         .with_constraint(field(b'n').map(str::to_owned))
         .with_position(field(b'P').and_then(|position| position.parse().ok()));
-        if let Some(hint) = field(b'H').filter(|_| crate::error::raised(sqlstate).is_none()) {
+        if let Some(hint) = field(b'H').filter(|_| raised.is_none()) {
             error = error.hint(hint);
         }
         error

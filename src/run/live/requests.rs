@@ -64,24 +64,32 @@ pub(super) async fn expire(client: &tokio_postgres::Client, run: &str, active: &
     Ok(())
 }
 
-/// Requests that are not being served, the oldest first; a comparison waits for the one before it, which holds the writer.
+/// Requests that are not being served, the oldest first; a comparison waits for the one before it, which holds the writer. A second cutover
+/// is refused while one is under way: they would compare, fence and let go of the writer for each other.
 pub(super) async fn take_new(
     client: &tokio_postgres::Client,
     run: &str,
     active: &HashSet<i64>,
 ) -> Result<Vec<Request>> {
     let open = Request::open(client, run).await?;
-    let mut holding = open.iter().any(|r| r.kind == RequestKind::Verify && active.contains(&r.id));
+    let under_way = |kind| open.iter().any(|r| r.kind == kind && active.contains(&r.id));
+    let (mut holding, mut cutting_over) = (under_way(RequestKind::Verify), under_way(RequestKind::Cutover));
     let mut fresh = Vec::new();
     for request in open {
         if active.contains(&request.id) || request.expired || request.state != RequestState::Requested {
             continue;
         }
-        if request.kind == RequestKind::Verify {
-            if holding {
+        match request.kind {
+            RequestKind::Verify if std::mem::replace(&mut holding, true) => continue,
+            RequestKind::Cutover if std::mem::replace(&mut cutting_over, true) => {
+                let refused = serde_json::json!({
+                    "ok": false, "code": "CUTOVER_RUNNING", "message": "another cutover of this run is under way",
+                    "hint": format!("see how it ends: walferry status --name {run}"),
+                });
+                Request::advance(client, run, request.id, RequestState::Failed, None, Some(&refused)).await?;
                 continue;
             }
-            holding = true;
+            _ => {}
         }
         fresh.push(request);
     }

@@ -106,7 +106,8 @@ pub async fn hand_over(
             continue;
         }
         Shard::set_generation(&tx, &run.name, &shard.id, generation).await?;
-        if members.contains(&shard.id) {
+        // One without a table stands nowhere: a position that it never moves would be everybody's at the next hand-over.
+        if members.contains(&shard.id) && handed.iter().any(|table| table.shard == shard.id) {
             Shard::begin(&tx, &run.name, &shard.id, generation, begins(&shard.id), &position).await?;
         }
     }

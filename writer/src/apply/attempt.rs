@@ -11,7 +11,6 @@ use super::execute::{ExecuteOptions, Refusal};
 use super::missing::Missing;
 use super::piece::Piece;
 use super::plan::{Plan, PlanOptions, Step, plan};
-use super::tables::SCHEMA;
 use super::worker::{Applier, ApplyOptions};
 use crate::control::{Counters, Skips};
 
@@ -57,12 +56,15 @@ impl Applier {
     ) -> Result<()> {
         let several = piece.transactions.len() > 1;
         let started_here = self.open.is_none();
-        match self.attempt(&piece, false, prepared, Some(source)).await {
+        let error = match self.attempt(&piece, false, prepared, Some(source)).await {
             Ok(()) => return Ok(()),
             Err(error) if error.class() != Class::Stop => return Err(error),
-            Err(error) => {
-                tracing::debug!(code = error.code(), "a piece could not be applied as planned: {error}");
-            }
+            Err(error) => error,
+        };
+        tracing::debug!(code = error.code(), "a piece could not be applied as planned: {error}");
+        if !started_here && self.open.is_none() {
+            // Its transaction is gone, with the parts that came before this one: only the stored progress brings those again.
+            return Err(error);
         }
         // The target may look different than it did: plans, columns, tables.
         self.tables.forget();
@@ -107,7 +109,9 @@ impl Applier {
             let nested = self.open.is_some();
             self.pipeline.query(if nested { "SAVEPOINT walferry_piece" } else { self.begin })?;
             match self.execute(&plan, source.as_deref_mut()).await? {
-                Ok(Found { schema: Some(answer), .. }) if self.tables.saw(&answer) => {
+                Ok(Found { schema: Some(answer), .. })
+                    if self.tables.saw(&answer) && !Box::pin(self.still_holds(piece, &plan)).await? =>
+                {
                     // What the plan was made from is not so any more.
                     self.undo(nested).await?;
                 }
@@ -118,7 +122,8 @@ impl Applier {
                         self.pipeline.query("RELEASE SAVEPOINT walferry_piece")?;
                     }
                     self.recorder.note(piece, &mut self.tables);
-                    return self.finish(piece, &plan, counts).await;
+                    let finished = self.finish(piece, &plan, counts).await;
+                    return finished.map_err(|error| self.explain(error, piece, 0));
                 }
                 Err((refusal, index)) => {
                     self.undo(nested).await?;
@@ -154,6 +159,15 @@ impl Applier {
                 }
             }
         }
+    }
+
+    /// Something has changed in the target's schema: is it still so for the tables of the plan? They have been written to, so nobody
+    /// changes them before the commit; undoing the piece for others, again and again, would come to no end where tables come and go.
+    async fn still_holds(&mut self, piece: &Piece, plan: &Plan) -> Result<bool> {
+        // Prepared statements of tables that changed are void.
+        self.pipeline.forget_statements()?;
+        // What can't be found out now is found out when the piece is undone.
+        Ok(self.learn(piece).await.is_ok() && plan.targets().all(|target| self.tables.holds(target)))
     }
 
     /// Makes sure that the piece's tables are known.
@@ -231,7 +245,7 @@ impl Applier {
         // The tables that were written to are locked now: no trigger can come between this look and the commit.
         let looks = !plan.steps.is_empty() && self.tables.look_is_due();
         if looks {
-            self.pipeline.query(SCHEMA)?;
+            self.pipeline.query(&self.tables.schema())?;
         }
         let answers = match source {
             Some(source) => self.drain_and_look_ahead(plan, source).await?,

@@ -50,20 +50,25 @@ impl Applier {
         let run = self.options.progress_key();
         let mode = if synchronous { "SET LOCAL synchronous_commit = on; " } else { "" };
         let mut sql = format!("{mode}{}; COMMIT", next.next_sql(run, self.carrier.behind(next.end_lsn)));
-        if next.seq - self.pruned > PRUNE_EVERY {
+        let prunes = next.seq - self.pruned > PRUNE_EVERY;
+        if prunes {
             sql += &format!(
                 "; DELETE FROM walferry.progress WHERE run = {} AND seq >= {} AND seq < {}",
                 quote_literal(run),
                 self.pruned,
                 next.seq
             );
-            self.pruned = next.seq;
         }
         // With a synchronous standby its disk counts as well, which only a synchronous commit waits for.
         sql += "; SELECT pg_catalog.pg_current_wal_insert_lsn(), CASE pg_catalog.current_setting('synchronous_standby_names') \
                 WHEN '' THEN pg_catalog.pg_current_wal_flush_lsn() ELSE '0/0' END";
         self.pipeline.query(&sql)?;
         let answer = self.pipeline.drain().await?;
+        if answer.is_err() {
+            // A COMMIT that was refused has rolled back; after a refused progress row the transaction is still open.
+            self.pipeline.query("ROLLBACK")?;
+            let _ = self.pipeline.drain().await?;
+        }
         fail::fail_point!("apply-after-commit");
         let rows = match answer {
             Ok(rows) => rows,
@@ -79,6 +84,9 @@ impl Applier {
                 rows.last().and_then(|row| row.get(index)).and_then(Option::as_deref).unwrap_or_default();
             text.parse().map_err(|_| Error::failed("PROTOCOL", "the target did not tell its WAL position"))
         };
+        if prunes {
+            self.pruned = next.seq;
+        }
         self.progress = next;
         self.carrier.committed(next.end_lsn);
         if synchronous || self.options.synchronous_commit {

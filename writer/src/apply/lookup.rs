@@ -20,10 +20,10 @@ const TABLES: &str = "
 SELECT g.n, c.oid, c.relkind::text, c.reltype,
        c.relhastriggers AND EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgenabled IN ('A', 'R'))
        OR c.relhasrules AND EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_enabled IN ('A', 'R'))
-       OR c.relkind = 'p' AND EXISTS (SELECT FROM pg_catalog.pg_partition_tree(c.oid) p JOIN pg_catalog.pg_trigger t ON t.tgrelid = p.relid
+       OR c.relkind = 'p' AND EXISTS (PARTS SELECT FROM part JOIN pg_catalog.pg_trigger t ON t.tgrelid = part.oid
                                       WHERE t.tgenabled IN ('A', 'R')),
        CASE WHEN c.relkind = 'p'
-            THEN ARRAY(SELECT i.oid FROM pg_catalog.pg_partition_tree(c.oid) p JOIN pg_catalog.pg_index x ON x.indrelid = p.relid
+            THEN ARRAY(PARTS SELECT i.oid FROM part JOIN pg_catalog.pg_index x ON x.indrelid = part.oid
                        JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid WHERE PENDING)
             WHEN c.relhasindex
             THEN ARRAY(SELECT i.oid FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
@@ -32,6 +32,11 @@ SELECT g.n, c.oid, c.relkind::text, c.reltype,
 FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) WITH ORDINALITY AS g (schema, name, n)
 JOIN pg_catalog.pg_namespace s ON s.nspname = g.schema
 JOIN pg_catalog.pg_class c ON c.relnamespace = s.oid AND c.relname = g.name AND c.relkind IN ('r', 'p', 'f')";
+
+/// A partitioned table `c` and all below it. Not `pg_partition_tree`, which locks each of them, and would wait for ever where the piece that
+/// asks has truncated them: a wait of one of our sessions for another is no deadlock that the server sees.
+const PARTS: &str = "WITH RECURSIVE part (oid) AS (
+    SELECT c.oid UNION ALL SELECT h.inhrelid FROM part JOIN pg_catalog.pg_inherits h ON h.inhparent = part.oid)";
 
 /// Is index `i`, `x` of `pg_index`, a GIN one with a pending list that the role may merge?
 const PENDING: &str = "x.indisready AND i.relkind = 'i' AND i.relam = (SELECT oid FROM pg_catalog.pg_am WHERE amname = 'gin')
@@ -149,7 +154,7 @@ impl Catalog {
 
     async fn questions(&self) -> Result<&Questions> {
         let prepare = async {
-            let tables = TABLES.replace("PENDING", PENDING);
+            let tables = TABLES.replace("PARTS", PARTS).replace("PENDING", PENDING);
             let (tables, columns, types) = tokio::try_join!(
                 self.session.prepare(&tables),
                 self.session.prepare(COLUMNS),
@@ -330,6 +335,7 @@ fn matched<'a>(
     Ok(Target {
         id: wanted.id,
         relation: relation.clone(),
+        oid: looks.oid,
         name: relation.name.clone(),
         only: if partitioned { sql.clone() } else { format!("ONLY {sql}") },
         sql,

@@ -83,6 +83,22 @@ pub struct Plan {
     pub counts: Counters,
 }
 
+impl Plan {
+    /// The tables that are written to, some more than once.
+    pub fn targets(&self) -> impl Iterator<Item = &Target> {
+        self.steps
+            .iter()
+            .flat_map(|step| match step {
+                Step::Row { target, .. }
+                | Step::Insert { target, .. }
+                | Step::Update { target, .. }
+                | Step::Delete { target, .. } => std::slice::from_ref(target),
+                Step::Truncate { targets, .. } => targets,
+            })
+            .map(Arc::as_ref)
+    }
+}
+
 /// How to plan.
 #[derive(Clone, Debug)]
 pub struct PlanOptions<'a> {

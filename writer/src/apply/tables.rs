@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pg::{Error, Lsn, QualifiedName, Result, quote_ident};
+use pg::{Error, Lsn, QualifiedName, Result, quote_ident, quote_literal};
 use pipeline::{Change, Relation, RelationId};
 use tokio_postgres::Client;
 
@@ -68,14 +68,15 @@ impl Entry {
 }
 
 /// What a change of the target's schema shows in that no statement would fail on: triggers and rules that fire on a replica, and which
-/// table has which name.
-pub const SCHEMA: &str = "
+/// table has which name; and of the columns that were generated when they were met, how many are no longer.
+const SCHEMA: &str = "
 SELECT (SELECT coalesce(sum(oid::bigint * pg_catalog.ascii(tgenabled::text)), 0)::text FROM pg_catalog.pg_trigger
         WHERE tgenabled IN ('A', 'R')),
        (SELECT coalesce(sum(oid::bigint * pg_catalog.ascii(ev_enabled::text)), 0)::text FROM pg_catalog.pg_rewrite
         WHERE ev_enabled IN ('A', 'R')),
        (SELECT coalesce(sum((oid::bigint % 65536) * pg_catalog.hashtext(relname::text || relkind::text || relnamespace::text)), 0)::text
         FROM pg_catalog.pg_class WHERE relkind IN ('r', 'p', 'f') AND relpersistence <> 't' AND oid >= 16384),
+       UNGENERATED,
        extract(epoch FROM pg_catalog.clock_timestamp() - pg_catalog.statement_timestamp())::text";
 
 /// Tables that are looked up at once.
@@ -90,7 +91,9 @@ pub struct Tables {
     /// Names of the fed tables by the source's OID, but for those that have left.
     by_oid: HashMap<u32, QualifiedName>,
     /// What [`SCHEMA`] answered last, when, and after which time it is asked again.
-    seen: Option<([String; 3], Instant, Duration)>,
+    seen: Option<([String; 4], Instant, Duration)>,
+    /// Columns that the stream brings and the target generates: OID of the table and name.
+    generated: HashSet<(u32, String)>,
     replica: bool,
     /// The stream's values come in binary.
     binary: bool,
@@ -118,6 +121,7 @@ impl Tables {
             feed,
             newest: HashMap::new(),
             seen: None,
+            generated: HashSet::new(),
             replica,
             binary,
             entries: HashMap::new(),
@@ -141,7 +145,27 @@ impl Tables {
         self.fires = false;
         self.entries.clear();
         self.newest.clear();
+        self.generated.clear();
         self.last = None;
+    }
+
+    /// Asks for what [`Tables::saw`] takes as the answer.
+    pub fn schema(&self) -> String {
+        let generated: Vec<String> = self
+            .generated
+            .iter()
+            .map(|(table, column)| format!("({table}::oid, {}::name)", quote_literal(column)))
+            .collect();
+        let ungenerated = if generated.is_empty() {
+            "'0'".to_owned()
+        } else {
+            format!(
+                "(SELECT count(*)::text FROM pg_catalog.pg_attribute WHERE attgenerated = '' AND attnum > 0
+                  AND (attrelid, attname) IN (VALUES {}))",
+                generated.join(", ")
+            )
+        };
+        SCHEMA.replace("UNGENERATED", &ungenerated)
     }
 
     /// The first look at the target's schema: what is learnt from now on is known to be no older.
@@ -149,8 +173,8 @@ impl Tables {
         if self.seen.is_some() {
             return Ok(());
         }
-        let row = client.query_one(SCHEMA, &[]).await?;
-        self.saw(&[row.get(0), row.get(1), row.get(2), row.get(3)]);
+        let row = client.query_one(&self.schema(), &[]).await?;
+        self.saw(&[row.get(0), row.get(1), row.get(2), row.get(3), row.get(4)]);
         Ok(())
     }
 
@@ -159,12 +183,12 @@ impl Tables {
         self.seen.as_ref().is_none_or(|(_, at, pause)| at.elapsed() >= *pause)
     }
 
-    /// The answer to [`SCHEMA`]. True: the target's schema has changed since the last one, and everything known of it is forgotten.
+    /// The answer to [`Tables::schema`]. True: the target's schema has changed since the last one, and everything known of it is forgotten.
     /// Prepared statements are void as well.
     pub fn saw(&mut self, answer: &[Option<String>]) -> bool {
         let text = |index: usize| answer.get(index).cloned().flatten().unwrap_or_default();
-        let now = [text(0), text(1), text(2)];
-        let took = Duration::try_from_secs_f64(text(3).parse().unwrap_or(0.0)).unwrap_or_default();
+        let now = [text(0), text(1), text(2), text(3)];
+        let took = Duration::try_from_secs_f64(text(4).parse().unwrap_or(0.0)).unwrap_or_default();
         let changed = self.seen.as_ref().is_some_and(|(before, ..)| *before != now);
         self.seen = Some((now, Instant::now(), (took * 20).clamp(LOOK_SPACING, LOOK_SPACING * 10)));
         if changed {
@@ -266,9 +290,18 @@ impl Tables {
         Ok(())
     }
 
+    /// Is this what is known of its table?
+    pub fn holds(&self, target: &Target) -> bool {
+        let entry = self.entries.get(&address(&target.relation));
+        matches!(entry, Some(Entry::Fed(found)) if target.is_still(found))
+    }
+
     /// These are known from now on.
     pub fn met(&mut self, found: Vec<Target>) {
         for target in found {
+            let generated = target.columns.iter().zip(&target.relation.columns);
+            let generated = generated.filter(|(here, _)| !here.written);
+            self.generated.extend(generated.map(|(_, column)| (target.oid, column.name.clone())));
             let relation = target.relation.clone();
             self.fires |= target.triggers;
             self.enter(&relation, Entry::Fed(Arc::new(target)));

@@ -8,7 +8,7 @@ use pipeline::Relation;
 use super::statement::fixed_columns;
 
 /// One column of the stream's relation, as the target has it.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct TargetColumn {
     pub ident: String,
     /// The type as `"schema"."name"`: never with a modifier, so that a value that is too long is an error and not cut.
@@ -30,7 +30,7 @@ pub struct TargetColumn {
 }
 
 /// The table's row type: many rows travel as one array of it.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct RowType {
     pub type_id: u32,
     /// Type and position in [`Target::columns`] of every column that the table has, in its order.
@@ -38,11 +38,13 @@ pub struct RowType {
 }
 
 /// A table that changes go to.
-#[derive(Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Target {
     /// Tells prepared statements of different tables, and of different versions of one, apart.
     pub id: u32,
     pub relation: Arc<Relation>,
+    /// In the target.
+    pub oid: u32,
     pub name: QualifiedName,
     /// As SQL, with ONLY where the table is not partitioned.
     pub only: String,
@@ -76,6 +78,11 @@ impl Target {
     /// be set holds another value.
     pub fn may_find_none(&self) -> bool {
         self.triggers || !self.key.is_empty() && fixed_columns(self, &[]).next().is_some()
+    }
+
+    /// Is what is known of the table the same, found out another time?
+    pub fn is_still(&self, found: &Target) -> bool {
+        Target { id: self.id, ..found.clone() } == *self
     }
 
     /// Positions of the columns that an INSERT writes.

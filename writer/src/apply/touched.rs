@@ -41,8 +41,9 @@ impl Recorder {
         self.touched = on.then(Touched::default);
     }
 
-    pub fn take(&mut self) -> Touched {
-        self.touched.replace(Touched::default()).unwrap_or_default()
+    /// What was touched since it was switched on, or since the last call; none: it is off.
+    pub fn take(&mut self) -> Option<Touched> {
+        self.touched.as_mut().map(std::mem::take)
     }
 
     /// Is this the first row of the table that was overwritten?

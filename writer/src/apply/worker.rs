@@ -80,8 +80,8 @@ pub enum Command {
     SetSkips(Skips),
     /// Note the keys that changes touch, from now on; None: stop noting.
     Record(bool),
-    /// What was touched since.
-    Touched(oneshot::Sender<Touched>),
+    /// What was touched since; none: nothing is noted.
+    Touched(oneshot::Sender<Option<Touched>>),
 }
 
 /// A handle to a running loop.

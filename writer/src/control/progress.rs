@@ -147,15 +147,17 @@ impl Progress {
         )
     }
 
-    /// Appends a row with `synchronous_commit = on`: when this returns, everything committed before in the target is on disk.
+    /// Appends a row with `synchronous_commit = on`: when this returns, everything committed before in the target is on disk. On an error no
+    /// transaction is left open.
     pub async fn append_flushed(&self, client: &Client, run: &str) -> Result<()> {
-        client
-            .batch_execute(&format!(
-                "BEGIN; SET LOCAL synchronous_commit = on; {}; COMMIT",
-                self.insert_sql(run, Carrier::Same)
-            ))
-            .await
-            .map_err(|error| fenced(Error::from(error), run))
+        let sql = format!(
+            "BEGIN; SET LOCAL synchronous_commit = on; {}; COMMIT",
+            self.insert_sql(run, Carrier::Same)
+        );
+        let Err(error) = client.batch_execute(&sql).await else { return Ok(()) };
+        // The session is used again by whoever tries again.
+        let _ = client.batch_execute("ROLLBACK").await;
+        Err(fenced(Error::from(error), run))
     }
 
     /// Removes rows that are no longer the newest, from `from` on (what was pruned before is not visited again).

@@ -157,7 +157,7 @@ impl Shard {
             match progress.append_flushed(client, &key).await {
                 Ok(()) => return Ok(Some((progress, Progress::carrier(client, &key).await?))),
                 // A transaction of its own was on its way: read again.
-                Err(error) if error.code() == FENCED => client.batch_execute("ROLLBACK").await?,
+                Err(error) if error.code() == FENCED => {}
                 Err(error) => return Err(error),
             }
         }
