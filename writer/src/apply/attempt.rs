@@ -110,7 +110,7 @@ impl Applier {
             self.pipeline.query(if nested { "SAVEPOINT walferry_piece" } else { self.begin })?;
             match self.execute(&plan, source.as_deref_mut()).await? {
                 Ok(Found { schema: Some(answer), .. })
-                    if self.tables.saw(&answer) && !Box::pin(self.still_holds(piece, &plan)).await? =>
+                    if self.tables.saw(&answer) && !self.still_holds(piece, &plan).await? =>
                 {
                     // What the plan was made from is not so any more.
                     self.undo(nested).await?;

@@ -196,7 +196,7 @@ impl Applier {
 
     /// Applies until the source of changes ends, the token is cancelled, or something can't be applied.
     pub async fn run(mut self, mut source: impl ChangeSource, cancel: CancellationToken) -> Result<()> {
-        let result = self.work(&mut source, &cancel).await;
+        let result = Box::pin(self.work(&mut source, &cancel)).await;
         if result.is_ok() {
             self.settle(&mut source).await?;
             self.pipeline.wire.shutdown().await;
