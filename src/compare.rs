@@ -10,7 +10,7 @@ use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 use writer::apply::{Touched, TouchedKeys};
 use writer::control::{Run, RunTable, TableState, holder};
-use writer::verify::{Options, Outcome, Report, Side, VerifyTable, compare};
+use writer::verify::{Mode, Options, Outcome, Report, Side, TableReport, VerifyTable, compare};
 
 use crate::run::hold::{self, Sides};
 use crate::run::{Context, forward, publication, selection};
@@ -19,7 +19,7 @@ use crate::run::{Context, forward, publication, selection};
 pub async fn beside_the_stream(context: &Context, client: &Client) -> Result<()> {
     let sides = hold::sides(context, client).await?;
     let tables = tables(client, &context.name).await?;
-    let report = at_one_point(context, client, &sides, tables, &options(context)).await?;
+    let (report, _) = at_one_point(context, client, &sides, tables, &options(context)).await?;
     equal(&report)
 }
 
@@ -35,7 +35,22 @@ pub async fn of_a_run(context: &Context, run: &Run, options: &Options) -> Result
     };
     let mut tables = tables(&asker, &run.name).await?;
     chosen(context, &mut tables).await?;
-    at_one_point(context, &asker, &sides, tables, options).await
+    let (mut report, strangers) = at_one_point(context, &asker, &sides, tables, options).await?;
+    if selection(&context.settings) == Selection::default() {
+        report.tables.extend(strangers.into_iter().map(|table| stranger(table, &run.name)));
+    }
+    Ok(report)
+}
+
+/// Nothing of the table is on the target, as far as the run goes.
+fn stranger(table: QualifiedName, run: &str) -> TableReport {
+    let error = Error::new(
+        Class::Unverifiable,
+        "NOT_IN_RUN",
+        format!("table {table} is published and not in the run"),
+    )
+    .hint(format!("create it on the target, then: walferry refresh --name {run}"));
+    TableReport::new(table.clone(), table, Mode::Content).unverified(&error)
 }
 
 /// Leaves the tables that the command line asks for.
@@ -100,13 +115,13 @@ async fn at_one_point(
     sides: &Sides,
     mut tables: Vec<VerifyTable>,
     options: &Options,
-) -> Result<Report> {
+) -> Result<(Report, Vec<QualifiedName>)> {
     let name = format!("{} (verify)", context.name);
     let source = Side::at(context.source.clone(), &name, &sides.source_snapshot, Some(sides.lsn));
     let target = Side::at(context.target.clone(), &name, &sides.target_snapshot, None);
-    as_they_are_now(context, client, &source, &mut tables).await?;
+    let strangers = as_they_are_now(context, client, &source, &mut tables).await?;
     let options = Options { one_instant: true, ..options.clone() };
-    compare(source, target, &tables, &options, &context.reporter).await
+    Ok((compare(source, target, &tables, &options, &context.reporter).await?, strangers))
 }
 
 /// The tables that the run keeps fed.
@@ -126,17 +141,17 @@ async fn tables(client: &Client, run: &str) -> Result<Vec<VerifyTable>> {
 }
 
 /// Columns that the source has got since the run looked last are compared as well. A table that is gone, or no longer published, stays as
-/// it was recorded: the comparison says what has become of it.
+/// it was recorded: the comparison says what has become of it. Answers with tables that are published now and that the run does not know.
 async fn as_they_are_now(
     context: &Context,
     client: &Client,
     source: &Side,
     tables: &mut [VerifyTable],
-) -> Result<()> {
-    let Some(run) = Run::read(client, &context.name).await? else { return Ok(()) };
+) -> Result<Vec<QualifiedName>> {
+    let Some(run) = Run::read(client, &context.name).await? else { return Ok(Vec::new()) };
     let session = source.open().await?;
     let now = match publication::look(context, &session, &run.publications, run.publication_own).await {
-        Err(error) if error.code() == "PUBLICATION_MISSING" => return Ok(()),
+        Err(error) if error.code() == "PUBLICATION_MISSING" => return Ok(Vec::new()),
         now => now?,
     };
     let mut now: HashMap<u32, TableSpec> = now.tables.into_iter().map(|spec| (spec.oid, spec)).collect();
@@ -145,7 +160,12 @@ async fn as_they_are_now(
             table.spec = spec;
         }
     }
-    Ok(())
+    let known: HashSet<QualifiedName> =
+        RunTable::all(client, &context.name).await?.into_iter().map(|table| table.name).collect();
+    let strangers = now.into_values().filter(|spec| spec.streamed && !known.contains(&spec.name));
+    let mut strangers: Vec<QualifiedName> = strangers.map(|spec| spec.name).collect();
+    strangers.sort();
+    Ok(strangers)
 }
 
 fn options(context: &Context) -> Options {

@@ -345,3 +345,29 @@ async fn a_transaction_that_nothing_cures_is_skipped_on_the_record() {
     run.sigterm();
     run.wait_exit().await.expect_code(143);
 }
+
+/// One side reads a table again, its rows as digests, when the other one has nothing left to do.
+#[tokio::test]
+async fn a_table_that_only_one_side_has_to_read_again_is_compared_all_the_same() {
+    let (source, target) = pair().await;
+    let walferry = walferry(&source, &target);
+    let mut run = walferry.command("replicate").spawn();
+    run.wait_for_step("live").await;
+    run.sigterm();
+    run.wait_exit().await.expect_code(143);
+    let verify = || walferry.command("verify").failpoint("verify-read-source", "1*return(2000)->off");
+    verify().run().await.expect_code(0);
+    target.sql("app", "DELETE FROM t WHERE id = 7").await;
+    verify().run().await.expect_code(1);
+}
+
+/// A schema with nothing but sequences is chosen by its name as well.
+#[tokio::test]
+async fn sequences_of_a_chosen_schema_without_tables_are_set() {
+    let (source, target) = pair().await;
+    source
+        .sql("app", "CREATE SCHEMA app_one; CREATE TABLE app_one.t (id int PRIMARY KEY); CREATE SCHEMA app_two; CREATE SEQUENCE app_two.free; SELECT setval('app_two.free', 70)")
+        .await;
+    walferry(&source, &target).command("copy").args(&["--schema", "app_*"]).run().await.expect_code(0);
+    assert_eq!(target.value::<i64>("app", "SELECT last_value FROM app_two.free").await, 70);
+}

@@ -123,6 +123,7 @@ impl Worker {
             let range = work.ranges.get(piece).copied();
             let rows = transfer(source, target, work, range, false, counted).await?;
             fail::fail_point!("copy-piece-before-commit");
+            target.still_ours(&options.ledger).await?;
             target.commit().await?;
             fail::fail_point!("copy-piece-after-commit");
             return Ok((rows, counted.bytes));

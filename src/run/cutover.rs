@@ -126,6 +126,7 @@ async fn attempt(
         let _ = handle.commands.send(Command::Record(true)).await;
         context.reporter.note("cutover: full comparison beside the load");
         Box::pin(crate::compare::beside_the_stream(context, owner.session())).await?;
+        fail::fail_point!("cutover-compared");
     }
     let deadline = Instant::now() + timeout;
     let tables = fed(owner, run).await?;
@@ -251,11 +252,13 @@ async fn under_the_fence(
         missing = hold::no_reader(context, LOOK), if context.half == Half::Writer => return Err(missing),
     }
     hold::ask(handle, Command::Hold).await?;
+    // Made during the comparison; partitions of a table that is locked now can't be any more.
+    new_tables(context, run).await?;
     let admin = context.target_admin_session().await?;
     let tables: Vec<QualifiedName> =
         RunTable::all(&admin, &run.name).await?.into_iter().map(|table| table.name).collect();
     let sequences = super::schema::sequences(context, &source, &tables, run.publication_own).await?;
-    let schemas = super::schema::all_schemas(&source).await?;
+    let schemas = super::selection(&context.settings).chosen_schemas(&source).await?;
     let set = schema::set_sequences(&admin, &sequences).await?;
     let matviews = schema::refresh_matviews(&source, &admin, &schemas).await?;
     let checked = match verify {
@@ -276,18 +279,18 @@ async fn under_the_fence(
     Ok(json!({"marker_lsn": marker.to_string(), "sequences": set, "matviews": matviews, "checked": checked}))
 }
 
-/// Tables that were created on the source after the run began are not in it: somebody has to decide.
+/// Tables that were created, or published, on the source after the run began are not in it: somebody has to decide.
 async fn new_tables(context: &Context, run: &Run) -> Result<()> {
-    if !run.publication_own {
-        return Ok(());
-    }
     let source = context.source_session().await?;
-    let selected =
-        reader::catalog::selected(&source, &super::publication::selection(&context.settings)).await?;
+    let there = if run.publication_own {
+        reader::catalog::selected(&source, &super::publication::selection(&context.settings)).await?
+    } else {
+        super::publication::look(context, &source, &run.publications, false).await?.tables
+    };
     let target = context.target_admin_session().await?;
     let known: Vec<QualifiedName> =
         RunTable::all(&target, &run.name).await?.into_iter().map(|table| table.name).collect();
-    let unknown: Vec<String> = selected
+    let unknown: Vec<String> = there
         .into_iter()
         .filter(|table| !known.contains(&table.name))
         .map(|table| table.name.to_string())
@@ -295,9 +298,15 @@ async fn new_tables(context: &Context, run: &Run) -> Result<()> {
     if unknown.is_empty() {
         return Ok(());
     }
-    Err(Error::failed("NEW_TABLES", format!("{} table(s) of the source are not in the run", unknown.len()))
-        .detail(unknown.join(", "))
-        .hint(format!(
+    let error =
+        Error::failed("NEW_TABLES", format!("{} table(s) of the source are not in the run", unknown.len()))
+            .detail(unknown.join(", "));
+    if !run.publication_own {
+        return Err(
+            error.hint(format!("create each on the target, then: walferry refresh --name {}", run.name))
+        );
+    }
+    Err(error.hint(format!(
             "create each on the target, ALTER PUBLICATION \"{0}\" ADD TABLE … on the source, then walferry refresh --name {0}; or \
              leave them out: --exclude-table",
             run.name

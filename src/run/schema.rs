@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pg::{QualifiedName, Result};
+use pg::{QualifiedName, Result, Session};
 use writer::control::{Mode, Run, RunTable, Step};
 use writer::schema::{
     DumpOptions, PgDump, SequenceState, entries, let_admin_in, protect, read_sequences, read_sequences_of,
@@ -96,11 +96,12 @@ fn identities_before(run: &Run) -> String {
     before.into_iter().flatten().map(statement).collect()
 }
 
-/// The sequences that come with a run's tables: of a database or of schemas, all that are there; of chosen tables, those they use. Another
+/// The sequences that come with a run's tables: of a database or of schemas, all that are there but those of tables that are left out; of
+/// chosen tables, those they use. Another
 /// sequence of the same name on the target is somebody else's.
 pub async fn sequences(
     context: &Context,
-    source: &tokio_postgres::Client,
+    source: &Session,
     tables: &[QualifiedName],
     publication_own: bool,
 ) -> Result<Vec<SequenceState>> {
@@ -108,19 +109,11 @@ pub async fn sequences(
     if !publication_own || !select.table.is_empty() {
         return read_sequences_of(source, tables).await;
     }
-    let mut schemas = if select.schema.is_empty() { all_schemas(source).await? } else { Vec::new() };
-    schemas.extend(tables.iter().map(|table| table.schema.clone()));
-    read_sequences(source, &schemas).await
-}
-
-/// Every schema but PostgreSQL's own and ours.
-pub async fn all_schemas(source: &tokio_postgres::Client) -> Result<Vec<String>> {
-    let rows = source
-        .query(
-            "SELECT nspname::text FROM pg_catalog.pg_namespace WHERE nspname NOT IN ('pg_catalog', 'information_schema', 'walferry',
-             'walferry_fence') AND nspname !~ '^pg_(toast|temp)'",
-            &[],
-        )
-        .await?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+    let selection = super::selection(&context.settings);
+    let mut sequences = read_sequences(source, &selection.chosen_schemas(source).await?).await?;
+    // pg_dump takes a serial column's sequence along although its table is excluded, and then it is ours.
+    let restored = !context.settings.run.existing_schema;
+    let left_out = selection.sequences_left_out(source, restored).await?;
+    sequences.retain(|sequence| !left_out.contains(&sequence.name));
+    Ok(sequences)
 }

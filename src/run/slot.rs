@@ -9,7 +9,7 @@
 
 use pg::{Error, QualifiedName, Result, Session};
 use pipeline::TableSpec;
-use reader::slot::{self, CreateOptions, SLOT_EXISTS, SlotState};
+use reader::slot::{self, CreateOptions, SLOT_BLOCKED, SLOT_EXISTS, SlotState};
 use reader::snapshot::REWRITTEN;
 use tokio::sync::watch;
 use writer::control::{Carrier, Progress, Run, RunTable, Step, TableState};
@@ -76,8 +76,10 @@ async fn create(
     let exported = match attach::shown(context, owner, blockers, attach::SLOT_WAITS, creating).await {
         Ok(exported) => exported,
         Err(error) => {
-            if error.code() == SLOT_EXISTS {
+            // Surely none of ours: the next start would drop whoever's is there by then.
+            if [SLOT_EXISTS, SLOT_BLOCKED].contains(&error.code()) {
                 Run::set_slot_intent(owner.session(), &run.name, false).await?;
+                fail::fail_point!("slot-blocked");
             }
             return Err(error);
         }

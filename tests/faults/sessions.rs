@@ -252,3 +252,30 @@ async fn row_71_a_serialization_failure_on_the_target_is_tried_again() {
     let tries: i64 = scene.target.value(DB, "SELECT last_value FROM tries").await;
     assert!(tries >= 4, "the whole transaction was to be tried again, {tries} inserts");
 }
+
+/// Its own session is gone, and with it the run, but not those that copy: what they bring goes into a table that is copied anew.
+#[tokio::test]
+async fn row_20_a_process_that_has_lost_the_run_commits_no_more_pieces() {
+    let scene = large().await;
+    // Without a key nothing but the comparison would notice rows that came twice.
+    scene
+        .source
+        .sql(DB, "ALTER TABLE wide DROP CONSTRAINT wide_pkey; ALTER TABLE wide REPLICA IDENTITY FULL")
+        .await;
+    let run = scene.run().args(&SMALL_PIECES[..4]).args(&["--jobs", "1"]);
+    let first = run.failpoint("copy-piece-before-commit", "sleep(700)").spawn();
+    let pieces = "SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name LIKE '%(copy)' AND query LIKE '%wide%'";
+    scene.target.wait_until(DB, pieces, SOON).await;
+    let owner = "SELECT count(pg_terminate_backend(pid)) > 0 FROM pg_locks
+                 WHERE locktype = 'advisory' AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    scene.target.wait_until(DB, owner, SOON).await;
+    let mut second = scene.run().args(&SMALL_PIECES).spawn();
+    second.wait_for_step("live").await;
+    let output = first.wait_exit_within(SOON).await.expect_code(4);
+    assert!(output.said().contains("OWNED_BY"), "{}", output.said());
+    let marker = oracle::marker(&scene.source, DB).await;
+    second.wait_applied(marker).await;
+    oracle::expect_same(&scene.source.uri(DB), &scene.target.uri(DB)).await;
+    second.sigterm();
+    second.wait_exit().await.expect_code(143);
+}

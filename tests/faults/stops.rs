@@ -301,6 +301,36 @@ async fn row_68_an_open_and_a_prepared_transaction_hold_the_slot_up() {
     running.wait_exit_within(Duration::from_secs(10)).await.expect_code(143);
 }
 
+/// The slot could not be made, and surely is not there: one that somebody makes meanwhile is theirs.
+#[tokio::test]
+async fn row_68_a_slot_that_somebody_makes_while_ours_is_held_up_stays() {
+    let scene = Scene::small().await;
+    let open = scene.source.connect(DB).await;
+    open.batch_execute("BEGIN; INSERT INTO t VALUES (50, 1, 'open')").await.unwrap();
+    let mut running =
+        scene.run().args(&["--set", "slot.wait=1s"]).failpoint("slot-blocked", "sleep(4000)").spawn();
+    running.wait_for_step("slot").await;
+    let held_up = "SELECT FROM walferry.runs";
+    scene
+        .target
+        .wait_until(DB, &format!("SELECT EXISTS ({held_up} WHERE slot_intent)"), Duration::from_secs(60))
+        .await;
+    scene
+        .target
+        .wait_until(DB, &format!("SELECT EXISTS ({held_up} WHERE NOT slot_intent)"), Duration::from_secs(60))
+        .await;
+    let theirs = "SELECT pg_create_logical_replication_slot('walferry', 'test_decoding')";
+    open.batch_execute("COMMIT").await.unwrap();
+    scene.source.sql(DB, theirs).await;
+    let output = running.wait_exit_within(Duration::from_secs(60)).await.expect_code(4);
+    assert!(output.said().contains("SLOT_EXISTS"), "{}", output.said());
+    let plugin: String = scene
+        .source
+        .value(DB, "SELECT plugin::text FROM pg_replication_slots WHERE slot_name = 'walferry'")
+        .await;
+    assert_eq!(plugin, "test_decoding");
+}
+
 /// Names that would do harm if they were not quoted, through the whole run.
 #[tokio::test]
 async fn row_78_names_that_need_quotes() {

@@ -4,7 +4,9 @@
 //! schema matches what a plain name would find: tables that are visible in the role's default `search_path`.
 //! <https://www.postgresql.org/docs/current/app-pgdump.html>
 
-use pg::{Result, Session, quote_literal};
+use std::collections::HashSet;
+
+use pg::{QualifiedName, Result, Session, quote_literal};
 
 use super::Pattern;
 
@@ -69,13 +71,65 @@ impl Selection {
         Ok(())
     }
 
+    /// The source's schemas that the run is about: of those chosen and not excluded by name, where tables are not chosen; else all.
+    pub async fn chosen_schemas(&self, session: &Session) -> Result<Vec<String>> {
+        let mut conditions = vec![USER_SCHEMA.to_owned()];
+        conditions.extend(self.schema_conditions()?);
+        let sql = format!(
+            "SELECT n.nspname::text FROM pg_catalog.pg_namespace n WHERE {}",
+            conditions.join(" AND ")
+        );
+        Ok(session.query(&sql, &[]).await?.iter().map(|row| row.get(0)).collect())
+    }
+
+    /// Sequences that belong to tables which are excluded by name: of the same name on the target, they are somebody else's. Of identity
+    /// columns alone, if so `identity_alone`.
+    pub async fn sequences_left_out(
+        &self,
+        session: &Session,
+        identity_alone: bool,
+    ) -> Result<HashSet<QualifiedName>> {
+        if self.exclude_tables.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let chosen = self.condition(session).await?;
+        let kinds = if identity_alone { "'i'" } else { "'a', 'i'" };
+        let sql = format!(
+            "SELECT sn.nspname::text, s.relname::text
+             FROM pg_catalog.pg_depend d
+             JOIN pg_catalog.pg_class s ON s.oid = d.objid AND s.relkind = 'S'
+             JOIN pg_catalog.pg_namespace sn ON sn.oid = s.relnamespace
+             JOIN pg_catalog.pg_class c ON c.oid = d.refobjid
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+             WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+               AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype IN ({kinds}) AND NOT ({chosen})"
+        );
+        let rows = session.query(&sql, &[]).await?;
+        Ok(rows
+            .iter()
+            .map(|row| QualifiedName::new(row.get::<_, String>(0), row.get::<_, String>(1)))
+            .collect())
+    }
+
+    /// Conditions over `n.nspname`. As in pg_dump, --table makes --schema and --exclude-schema void.
+    fn schema_conditions(&self) -> Result<Vec<String>> {
+        let schemas = |patterns: &[String]| -> Result<Vec<String>> {
+            patterns.iter().map(|text| Ok(matches("n.nspname", &Pattern::schema(text)?))).collect()
+        };
+        let mut conditions = Vec::new();
+        if self.tables.is_empty() && !self.schemas.is_empty() {
+            conditions.push(any(schemas(&self.schemas)?));
+        }
+        if self.tables.is_empty() && !self.exclude_schemas.is_empty() {
+            conditions.push(format!("NOT {}", any(schemas(&self.exclude_schemas)?)));
+        }
+        Ok(conditions)
+    }
+
     /// A condition over `n.nspname` and `c.relname` (aliases of pg_namespace and pg_class); a partition of a table chosen by name is
     /// chosen too: over `c.oid`.
     pub async fn condition(&self, session: &Session) -> Result<String> {
         let mut conditions = vec![USER_SCHEMA.to_owned()];
-        let schemas = |patterns: &[String]| -> Result<Vec<String>> {
-            patterns.iter().map(|text| Ok(matches("n.nspname", &Pattern::schema(text)?))).collect()
-        };
         let unqualified = self.tables.iter().chain(&self.exclude_tables);
         let mut path = None;
         for text in unqualified {
@@ -84,7 +138,7 @@ impl Selection {
             }
         }
         let path = path.unwrap_or_default();
-        // As in pg_dump, --table makes --schema and --exclude-schema void.
+        conditions.extend(self.schema_conditions()?);
         if !self.tables.is_empty() {
             let chosen = any(tables(&self.tables, &path)?);
             conditions.push(format!(
@@ -96,13 +150,6 @@ impl Selection {
                          SELECT i.inhrelid FROM chosen JOIN pg_catalog.pg_inherits i ON i.inhparent = chosen.oid
                      ) SELECT oid FROM chosen))"
             ));
-        } else {
-            if !self.schemas.is_empty() {
-                conditions.push(any(schemas(&self.schemas)?));
-            }
-            if !self.exclude_schemas.is_empty() {
-                conditions.push(format!("NOT {}", any(schemas(&self.exclude_schemas)?)));
-            }
         }
         if !self.exclude_tables.is_empty() {
             conditions.push(format!("NOT {}", any(tables(&self.exclude_tables, &path)?)));

@@ -1,5 +1,6 @@
 //! Making a slot, with a bounded wait for the transactions that stand in its way.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 use pg::{Error, Lsn, Params, Purpose, Result, Session, sqlstate};
@@ -10,6 +11,9 @@ use crate::replication::{ReplicationConnection, SlotSnapshot};
 
 /// Code of the error for a slot of that name that came into being after the caller had looked: withdraw the recorded intention.
 pub const SLOT_EXISTS: &str = "SLOT_EXISTS";
+
+/// Code of the error for transactions that stood in the way for all of [`CreateOptions::wait`]: there is no slot, and none on its way.
+pub const SLOT_BLOCKED: &str = "SLOT_BLOCKED";
 
 /// How long one attempt waits for one transaction. A walsender that waits does not notice that we are gone.
 const ATTEMPT: Duration = Duration::from_secs(5);
@@ -53,15 +57,21 @@ pub async fn create_temporary(
     params: &Params,
     run: &str,
     options: &CreateOptions,
-    waiting: impl FnMut(&[Blocker]),
+    mut waiting: impl FnMut(&[Blocker]),
 ) -> Result<ExportedSlot> {
-    let name = temporary_name(run, std::process::id());
-    make(params, &name, true, options, waiting).await
+    loop {
+        // At random: processes in containers all have the same id.
+        let number = RandomState::new().build_hasher().finish() as u32;
+        match make(params, &temporary_name(run, number), true, options, &mut waiting).await {
+            Err(error) if error.code() == SLOT_EXISTS => {}
+            made => return made,
+        }
+    }
 }
 
-/// `<run>_tmp_<pid>`, within the 63 bytes of a slot's name and its alphabet.
-fn temporary_name(run: &str, pid: u32) -> String {
-    let suffix = format!("_tmp_{pid}");
+/// `<run>_tmp_<number>`, within the 63 bytes of a slot's name and its alphabet.
+fn temporary_name(run: &str, number: u32) -> String {
+    let suffix = format!("_tmp_{number}");
     let mut name: String = run
         .chars()
         .map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' { c } else { '_' })
@@ -128,7 +138,7 @@ async fn make(
 fn held_up(name: &str, wait: Duration, blockers: &[Blocker]) -> Error {
     let who = blockers.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
     let mut error = Error::stop(
-        "SLOT_BLOCKED",
+        SLOT_BLOCKED,
         format!(
             "replication slot \"{name}\" could not be created within {} s: transactions are open",
             wait.as_secs()

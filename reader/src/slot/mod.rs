@@ -15,5 +15,5 @@ mod create;
 mod state;
 
 pub use blocker::{Blocker, blockers};
-pub use create::{CreateOptions, ExportedSlot, SLOT_EXISTS, create, create_temporary};
+pub use create::{CreateOptions, ExportedSlot, SLOT_BLOCKED, SLOT_EXISTS, create, create_temporary};
 pub use state::{SlotState, drop, look};

@@ -146,6 +146,12 @@ impl CopyIn {
         }
     }
 
+    /// Makes sure, with the open transaction, that no later start of the run has taken over: it may have emptied the table already.
+    pub async fn still_ours(&mut self, ledger: &Ledger) -> Result<()> {
+        let Some(sql) = ledger.ours_sql() else { return Ok(()) };
+        if self.wire.simple(&sql).await?.is_empty() { ledger.taken_over() } else { Ok(()) }
+    }
+
     /// Ends the transaction. On disk when this returns.
     pub async fn commit(&mut self) -> Result<(), CommitError> {
         match self.wire.simple("COMMIT").await {

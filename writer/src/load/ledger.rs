@@ -44,6 +44,16 @@ impl Ledger {
         )
     }
 
+    /// Asks whether the run is still ours, and keeps it so to the end of the transaction: whoever takes it over waits for that.
+    #[must_use]
+    pub(crate) fn ours_sql(&self) -> Option<String> {
+        let Ledger::Run { run, epoch, .. } = self else { return None };
+        Some(format!(
+            "SELECT 1 FROM walferry.runs WHERE name = {} AND epoch = {epoch} FOR SHARE",
+            quote_literal(run)
+        ))
+    }
+
     /// Asks why a record was not taken: is the table copied, at our position, in our time? (`t` or nothing)
     #[must_use]
     pub(crate) fn look_sql(&self, table: &QualifiedName) -> Option<String> {

@@ -56,11 +56,20 @@ struct Scan<'a, 't> {
 pub async fn scan(comparison: &Comparison<'_>, tasks: &mut [Task<'_>]) -> Result<Vec<Again>> {
     let scan = Scan::new(comparison, tasks);
     let jobs = comparison.options.jobs.max(1);
-    let workers = [Which::Source, Which::Target].into_iter().flat_map(|which| {
-        let units = lock(&scan.queues[which.index()]).len();
-        std::iter::repeat_n(which, jobs.min(units))
-    });
-    try_join_all(workers.map(|which| scan.work(which))).await?;
+    loop {
+        let workers: Vec<Which> = [Which::Source, Which::Target]
+            .into_iter()
+            .flat_map(|which| {
+                let units = lock(&scan.queues[which.index()]).len();
+                std::iter::repeat_n(which, jobs.min(units))
+            })
+            .collect();
+        if workers.is_empty() {
+            break;
+        }
+        // A side that had nothing left to do gets more when the other one has to read a table again.
+        try_join_all(workers.into_iter().map(|which| scan.work(which))).await?;
+    }
     let states = scan.states.into_inner().unwrap_or_else(PoisonError::into_inner);
     let mut again = Vec::new();
     for (task, (state, at)) in states.into_iter().zip(tasks.iter_mut()).enumerate() {
@@ -68,7 +77,16 @@ pub async fn scan(comparison: &Comparison<'_>, tasks: &mut [Task<'_>]) -> Result
         if let Some(error) = &state.failed {
             task_state.fail(error);
         }
-        let Some((differing, [source, target], duration)) = state.finished else { continue };
+        let Some((differing, [source, target], duration)) = state.finished else {
+            if state.failed.is_none() && state.left != [0, 0] {
+                task_state.fail(&Error::new(
+                    Class::Unverifiable,
+                    "NOT_READ",
+                    "not all of it was read on both sides",
+                ));
+            }
+            continue;
+        };
         task_state.report.source_rows = Some(source);
         task_state.report.target_rows = Some(target);
         task_state.report.duration = duration;
@@ -218,6 +236,12 @@ impl<'a, 't> Scan<'a, 't> {
             Mode::Counts => statements.count(&unit.from, unit.slice),
             _ => statements.sums(&unit.from, unit.slice),
         };
+        fail::fail_point!("verify-read-source", which == Which::Source, |pause| {
+            // Until the other side has read all of its own.
+            let pause = pause.and_then(|ms| ms.parse().ok()).unwrap_or_default();
+            std::thread::sleep(std::time::Duration::from_millis(pause));
+            Err(Error::server("54000", "the text of a row would be too long"))
+        });
         reading.begin().await?;
         let rows = reading.session().query(&sql, &[]).await.map_err(|error| which.blame(error.into()))?;
         reading.still_the_same(&pair.side(which).relation).await?;
