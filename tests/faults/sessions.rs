@@ -262,9 +262,9 @@ async fn row_20_a_process_that_has_lost_the_run_commits_no_more_pieces() {
         .source
         .sql(DB, "ALTER TABLE wide DROP CONSTRAINT wide_pkey; ALTER TABLE wide REPLICA IDENTITY FULL")
         .await;
-    let run = scene.run().args(&SMALL_PIECES[..4]).args(&["--jobs", "1"]);
-    let first = run.failpoint("copy-piece-before-commit", "sleep(700)").spawn();
-    let pieces = "SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name LIKE '%(copy)' AND query LIKE '%wide%'";
+    let run = scene.run().args(&SMALL_PIECES);
+    let first = run.failpoint("copy-piece-before-commit", "sleep(1000)").spawn();
+    let pieces = "SELECT count(*) > 0 FROM pg_stat_activity WHERE application_name LIKE '%(copy)' AND state = 'idle in transaction' AND query LIKE 'COPY%wide%'";
     scene.target.wait_until(DB, pieces, SOON).await;
     let owner = "SELECT count(pg_terminate_backend(pid)) > 0 FROM pg_locks
                  WHERE locktype = 'advisory' AND granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
