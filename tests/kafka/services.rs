@@ -379,3 +379,26 @@ async fn a_reader_that_waits_for_its_brokers_watches_what_its_slot_retains() {
     );
     assert_eq!(source.value::<i64>("app", "SELECT count(*) FROM pg_replication_slots").await, 0);
 }
+
+/// The writer makes the slot, and copies, before there is a reader: it watches as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_writer_without_a_reader_watches_what_its_slot_retains() {
+    let mut feed = services(TABLE).await.own_servers().arg("--max-retained-wal").arg("20MB").prepare().await;
+    let lane = &mut feed.lanes[0];
+    lane.running = Some(lane.command.clone().args(&["--on-limit", "drop"]).spawn());
+    let mut writer = lane.running.take().unwrap();
+    writer.wait_for_step("catchup").await;
+    let fill = "SELECT pg_logical_emit_message(false, 'x', repeat('x', 20000000)); SELECT pg_switch_wal()";
+    feed.source(&format!("{fill}; {fill}")).await;
+    let output = writer.wait_exit().await.expect_code(4);
+    assert!(
+        output.stderr.contains("SLOT_DROPPED") && output.stderr.contains("walferry clean"),
+        "{output:#?}"
+    );
+    let slot = format!(
+        "SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{}'",
+        feed.lanes[0].walferry.run_name()
+    );
+    assert_eq!(feed.source.value::<i64>(&feed.database, &slot).await, 0);
+    feed.end().await;
+}
