@@ -101,6 +101,8 @@ impl<'a> Limit<'a> {
             )
             .await
             .map_err(|error| Error::from(error).context("could not end the session that reads the slot"))?;
-        slot::drop(&killer, &self.slot, DYING).await
+        slot::drop(&killer, &self.slot, DYING).await?;
+        fail::fail_point!("limit-dropped", |_| Err(Error::connection("the reply was lost")));
+        Ok(())
     }
 }

@@ -165,3 +165,13 @@ async fn row_57_a_slot_that_can_not_be_dropped_is_told_of_and_tried_again() {
     dropped(running, &scene.source).await;
     lock.batch_execute("COMMIT").await.unwrap();
 }
+
+#[tokio::test]
+async fn row_57_a_drop_whose_reply_is_lost_ends_the_copy_as_well() {
+    let scene = Scene::small().await;
+    let run = replica(&scene, "drop").failpoint("limit-dropped", "1*return");
+    let (running, lock) = copy_held_up(&run, &scene.target).await;
+    scene.source.sql(DB, FILL).await;
+    dropped(running, &scene.source).await;
+    lock.batch_execute("COMMIT").await.unwrap();
+}
