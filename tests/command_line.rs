@@ -31,6 +31,8 @@ async fn bad_usage_ends_with_2() {
         &["migrate", "--keyless", "please"],
         &["migrate", "--jobs", "none"],
         &["migrate", "--max-retained-wal", "lots"],
+        &["migrate", "--on-limit", "drop"],
+        &["write", "--brokers", "b:9092", "--set", "limits.on_limit=drop"],
         &["replicate", "--cutover", "auto"],
         &["check", "--set", "copy.jobz=1"],
         &["check", "--set", "nonsense"],

@@ -10,8 +10,8 @@ use super::value::unquote;
 use super::{
     ApplySettings, CaptureSettings, Component, CopySettings, CutoverSettings, Databases, DebeziumSettings,
     EventRoute, EventTable, Field, HttpSettings, IndexSettings, KafkaSettings, LimitSettings, LogSettings,
-    OutboxSettings, RetrySettings, RunSettings, SaslMechanism, SchemaSettings, SecurityProtocol, Select,
-    SlotSettings, StreamSettings, VerifySettings, Via,
+    OnLimit, OutboxSettings, RetrySettings, RunSettings, SaslMechanism, SchemaSettings, SecurityProtocol,
+    Select, SlotSettings, StreamSettings, VerifySettings, Via,
 };
 
 macro_rules! settings {
@@ -191,6 +191,18 @@ impl Settings {
         if passwords.iter().filter(|given| **given).count() > 1 {
             problems.push(
                 "kafka.sasl_password, kafka.sasl_password_file and kafka.sasl_password_command exclude each other"
+                    .to_owned(),
+            );
+        }
+        // A run that was recorded with it can still be looked at.
+        let on_limit = self.effective.iter().find(|e| e.key == "limits.on_limit").map(|e| &e.origin);
+        if self.limits.on_limit == OnLimit::Drop
+            && self.limits.max_retained_wal.is_none()
+            && matches!(needs, Needs::Source | Needs::Both)
+            && on_limit != Some(&Origin::Run)
+        {
+            problems.push(
+                "limits.on_limit=drop needs limits.max_retained_wal, a size past which the slot is dropped: give --max-retained-wal SIZE"
                     .to_owned(),
             );
         }

@@ -54,6 +54,30 @@ fn the_strongest_layer_wins() {
 }
 
 #[test]
+fn a_drop_past_no_limit_is_refused_on_whatever_layer_it_was_set() {
+    let databases = [("source", "postgres://s/a"), ("target", "postgres://t/a")];
+    let both = |sets: &[&str], env: &[(&str, &str)], file: &str| {
+        Settings::read(&layers(&databases, sets, env, file), Needs::Both)
+    };
+    for refused in [
+        both(&["limits.on_limit=drop"], &[], ""),
+        both(&[], &[("WALFERRY_LIMITS_ON_LIMIT", "drop")], ""),
+        both(&[], &[], "[limits]\non_limit = \"drop\"\n"),
+    ] {
+        let error = refused.unwrap_err();
+        assert_eq!(error.class(), pg::Class::Usage);
+        assert!(error.primary().contains("--max-retained-wal"), "{error}");
+    }
+    both(&["limits.on_limit=drop", "limits.max_retained_wal=1GB"], &[], "").unwrap();
+    both(&["limits.on_limit=warn"], &[], "").unwrap();
+    // A run that was recorded so before, and commands that hold no slot.
+    let mut recorded = layers(&databases, &[], &[], "");
+    recorded.add_run(&fields(), &serde_json::json!({"limits.on_limit": "drop"}));
+    Settings::read(&recorded, Needs::Both).unwrap();
+    Settings::read(&layers(&databases, &["limits.on_limit=drop"], &[], ""), Needs::Target).unwrap();
+}
+
+#[test]
 fn every_problem_is_named_at_once() {
     let error = read(&layers(
         &[("copy.jobs", "many")],

@@ -130,7 +130,7 @@ pub async fn run(
                         return Err(error);
                     }
                     Ok(Err(error)) => tracing::debug!("could not look at the slot: {error}"),
-                    Ok(Ok(())) | Err(_) => {}
+                    Ok(Ok(_)) | Err(_) => {}
                 }
                 let look = watch.look(context, session, delivered);
                 match tokio::time::timeout(Duration::from_secs(5), look).await {

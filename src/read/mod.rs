@@ -5,7 +5,7 @@
 //!           ▲ announcement of walferry write        stream.rs, and beside it what is published
 //! ```
 //!
-//! Beside all of it: what the slot retains (`retained.rs`).
+//! Beside all of it: what the slot retains (`run/limit`).
 //!
 //! It knows the source and the brokers and never the target: run, slot and publications come out of the topics, where `walferry write` has
 //! announced them and where its own heartbeats repeat them. Where to go on stands there as well: the end of what is whole.
@@ -24,7 +24,6 @@ mod capture;
 mod found;
 mod make;
 mod publication;
-mod retained;
 mod rival;
 mod snapshot;
 mod stream;
@@ -33,13 +32,13 @@ use std::time::Duration;
 
 use pg::{Params, Purpose, Result, Session};
 use pipeline::Reporter;
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Settings;
 use crate::http::Health;
 use crate::outbox::shared::Shared;
 use crate::run::context::on_source;
+use crate::run::limit;
 use crate::run::retry::Backoff;
 
 use capture::Capture;
@@ -94,7 +93,7 @@ struct State {
     /// This process has written the tables' rows.
     rows_written: bool,
     /// Told the slot, once it is known.
-    slot: watch::Sender<Option<String>>,
+    retained: limit::Retained,
 }
 
 /// How long the stream may take to end, once the slot was dropped under it.
@@ -105,11 +104,18 @@ const DRAIN: Duration = Duration::from_secs(3);
 /// # Errors
 /// Of class `Refuse`, `Usage` or `Failed`: trying again would not help.
 pub async fn run(reading: &Reading) -> Result<()> {
-    let (told, slot) = watch::channel(None);
-    let mut reads = Box::pin(attempts(reading, told));
+    let retained = limit::Retained::default();
+    let watch = limit::Watch {
+        limits: &reading.settings.limits,
+        source: &reading.source,
+        run: &reading.name,
+        reporter: &reading.reporter,
+        again: format!("start over: walferry clean --name {}, then walferry write again", reading.name),
+    };
+    let mut reads = Box::pin(attempts(reading, retained.clone()));
     tokio::select! {
         ended = &mut reads => ended,
-        error = Box::pin(retained::watch(reading, slot)) => {
+        error = Box::pin(watch.run(&retained)) => {
             reading.cancel.cancel();
             let _ = tokio::time::timeout(DRAIN, reads).await;
             Err(error)
@@ -118,7 +124,7 @@ pub async fn run(reading: &Reading) -> Result<()> {
 }
 
 /// One after the other.
-async fn attempts(reading: &Reading, slot: watch::Sender<Option<String>>) -> Result<()> {
+async fn attempts(reading: &Reading, retained: limit::Retained) -> Result<()> {
     let retry = &reading.settings.retry;
     let mut state = State {
         backoff: Backoff::new(retry.connection_max, retry.blocked_max),
@@ -126,7 +132,7 @@ async fn attempts(reading: &Reading, slot: watch::Sender<Option<String>>) -> Res
         waits: false,
         rival: Rival::default(),
         rows_written: false,
-        slot,
+        retained,
     };
     loop {
         let result = Box::pin(attempt(reading, &mut state)).await;
@@ -149,7 +155,7 @@ async fn attempt(reading: &Reading, state: &mut State) -> Result<()> {
     reading.health.step("waiting");
     let Some(found) = Found::wait(reading, state).await? else { return Ok(()) };
     let slot = found.announcement.slot.clone();
-    state.slot.send_if_modified(|known| known.replace(slot.clone()).as_ref() != Some(&slot));
+    state.retained.of(Some(&slot));
     match Box::pin(stream::run(reading, found, state)).await {
         Err(error) if error.is(pg::sqlstate::OBJECT_IN_USE) => {
             Err(state.rival.judge(reading, &slot, error).await)

@@ -17,6 +17,7 @@ mod network;
 mod process;
 mod refusals;
 mod restarts;
+mod retained;
 mod sessions;
 mod settings;
 mod stops;

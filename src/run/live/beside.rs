@@ -8,19 +8,17 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use pg::{Class, Error, Purpose, Result, Session};
-use reader::slot;
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 use writer::apply::{Applied, Handle};
 use writer::control::{Progress, Run, Step};
 
 use super::auto::Auto;
 use super::{ENDED, End, requests};
-use crate::config::OnLimit;
 use crate::http;
 use crate::outbox::shared::Shared;
 use crate::run::context::{Context, Half, on_target};
 use crate::run::lag::{Found, LagWatch};
+use crate::run::limit::Retained;
 use crate::run::load;
 use crate::run::monitor::{self, Look, Monitor};
 use crate::run::owner::Owner;
@@ -48,9 +46,9 @@ pub(super) async fn run(
     tasks: &mut JoinSet<Result<()>>,
     notifications: &mut Option<tokio::sync::mpsc::UnboundedReceiver<tokio_postgres::Notification>>,
     backoff: &mut Backoff,
-    stop: &CancellationToken,
     lag: Option<LagWatch>,
     mut watch: Watch,
+    retained: &Retained,
 ) -> Result<End> {
     // A session of the loop's own. The jobs work on the owner's and are not polled while the loop waits for an answer; an answer that one
     // of them has not taken yet would hold up all that come after it on the same connection.
@@ -175,7 +173,8 @@ pub(super) async fn run(
                     Some(lag) => lag.look(Progress::carrier(client, name).await?),
                     None => Found::default(),
                 };
-                let mut live = monitor::live(Some(&look), waiting, warnings.clone(), kafka);
+                let standing = warnings.iter().cloned().chain(retained.warning()).collect();
+                let mut live = monitor::live(Some(&look), waiting, standing, kafka);
                 live.outbox = context.outbox.as_ref().map(Shared::counted);
                 Run::set_live(client, name, &live).await?;
                 let changes = applied.progress.counters.changes();
@@ -183,9 +182,6 @@ pub(super) async fn run(
                 last_rate = (Instant::now(), changes);
                 http::stream(&look, &applied.progress.counters);
                 context.reporter.live(applied.progress.end_lsn, look.lag_bytes, look.lag_ms, rate);
-                if context.half == Half::Both {
-                    limit(context, run, &look, stop).await?;
-                }
             }
         }
         if sharing.as_ref().is_some_and(|sharing| !sharing.solo && !sharing.members.is_empty())
@@ -245,31 +241,4 @@ async fn next(
         Some(queue) => queue.recv().await,
         None => std::future::pending().await,
     }
-}
-
-/// More WAL is retained than the user allows.
-async fn limit(context: &Context, run: &Run, look: &Look, stop: &CancellationToken) -> Result<()> {
-    let Some(limit) = context.settings.limits.max_retained_wal else { return Ok(()) };
-    if look.retained <= limit.bytes() {
-        return Ok(());
-    }
-    if context.settings.limits.on_limit == OnLimit::Warn {
-        context.reporter.warning(
-            format!(
-                "the slot retains {} bytes of WAL on the source, more than limits.max_retained_wal",
-                look.retained
-            ),
-            None,
-        );
-        return Ok(());
-    }
-    stop.cancel();
-    let source = context.source_session().await?;
-    slot::drop(&source, &run.slot, Duration::from_secs(30)).await?;
-    Err(Error::refuse(
-        "SLOT_DROPPED",
-        "the slot was dropped to save the source: it retained more WAL than allowed",
-    )
-    .detail(format!("{} bytes retained, limits.max_retained_wal = {} bytes", look.retained, limit.bytes()))
-    .hint(format!("start over: walferry clean --name {}, then the same command", run.name)))
 }

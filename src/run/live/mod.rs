@@ -33,6 +33,7 @@ use opening::Opening;
 use super::announce;
 use super::context::{Context, Half};
 use super::lag::LagWatch;
+use super::limit::Retained;
 use super::owner::Owner;
 use super::retry::Backoff;
 use super::shard::{self, Own};
@@ -53,6 +54,17 @@ pub enum End {
 
 /// Streams until cut over, cancelled, or an error.
 pub async fn stream(context: &Context, owner: &mut Owner, run: &Run, backoff: &mut Backoff) -> Result<End> {
+    Box::pin(stream_watched(context, owner, run, backoff, &Retained::default())).await
+}
+
+/// The same beside a watch of what the slot retains, whose warning stands in `status`.
+pub async fn stream_watched(
+    context: &Context,
+    owner: &mut Owner,
+    run: &Run,
+    backoff: &mut Backoff,
+    retained: &Retained,
+) -> Result<End> {
     let progress = progress_of(owner, run).await?;
     let mut opening = Opening::begin(context);
     let source = context.source_session().await?;
@@ -190,9 +202,9 @@ pub async fn stream(context: &Context, owner: &mut Owner, run: &Run, backoff: &m
         &mut tasks,
         &mut notifications,
         backoff,
-        &stop,
         lag,
         watch,
+        retained,
     )
     .await;
     owner.notifications = notifications;
