@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! preflight ─► slot ─► schema ─► copy ─► indexes ─► catchup ─► live ─► cutover ─► done
-//! prepare.rs   slot.rs schema.rs load.rs load.rs    live.rs    live.rs cutover.rs
+//! prepare.rs   slot.rs schema.rs load.rs load.rs    live/      live/  cutover.rs
 //! ```
 //!
 //! Each step's completion is a row in the target. Whatever goes wrong, there is one way to go on: read where the run stands, and do
