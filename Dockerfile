@@ -3,16 +3,20 @@
 #   docker build -t walferry .        (or podman)
 #   docker run --rm walferry check --source … --target …
 #
-# Runs with a read-only root, without capabilities, and writes nothing outside of /tmp. PROFILE=dev builds sooner.
+# Runs with a read-only root, without capabilities, and writes nothing outside of /tmp. PROFILE=dev builds sooner; FEATURES=kafka-tls adds TLS
+# and SCRAM to the brokers (docs/kafka.md):
+#
+#   docker build -t walferry --build-arg FEATURES=kafka-tls .
 
 ARG RUST=1.95.0
 ARG DEBIAN=trixie
 ARG POSTGRES=18
 
 FROM docker.io/library/rust:${RUST}-slim-${DEBIAN} AS build
-# librdkafka is compiled from source, which takes a C compiler and make.
+# librdkafka is compiled from source, which takes a C compiler and make; with FEATURES=kafka-tls it also looks for the system's OpenSSL. What it
+# needs of that to run comes with pg_dump.
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends gcc libc6-dev make ca-certificates \
+    && apt-get install -y --no-install-recommends gcc libc6-dev make ca-certificates libssl-dev pkg-config \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .

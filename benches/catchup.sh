@@ -62,7 +62,7 @@ catchup_prepare() { # name
 
 catchup_remove() { # name
     ! wants native || sql target "${1}_native" 'DROP SUBSCRIPTION native' 2>/dev/null
-    "$walferry" clean --source "$(uri source "$1")" --target "$(uri target "${1}_walferry")" --force >/dev/null 2>&1 || true
+    "$walferry" clean --source "$(uri source "$1")" --target "$(uri target "${1}_walferry")" >/dev/null || true
     sql source "$1" "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = '$1'" >/dev/null
     sql source postgres "DROP DATABASE $1 WITH (FORCE)"
     sql target postgres "DROP DATABASE ${1}_native WITH (FORCE)"

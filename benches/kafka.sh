@@ -329,7 +329,7 @@ kafka_remove() { # name
     for connector in $(! wants debezium || debezium_connectors); do rest DELETE "connectors/$connector" >/dev/null; done
     for who in direct walferry; do
         [ "$who" = walferry ] || wants direct || continue
-        "$walferry" clean --name "bench_$who" --source "$(uri source "$1")" --target "$(uri target "$1_$who")" --force >"$work/clean.log" 2>&1 || true
+        "$walferry" clean --name "bench_$who" --source "$(uri source "$1")" --target "$(uri target "$1_$who")" >"$work/clean.log" 2>&1 || cat "$work/clean.log" >&2
     done
     sql source "$1" "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = '$1' AND NOT active" >/dev/null
     sql source postgres "DROP DATABASE $1 WITH (FORCE)"

@@ -16,6 +16,7 @@ mod connector_file;
 mod consumers;
 mod copy_once;
 mod copy_rows;
+mod documents;
 mod emit;
 mod envelope;
 mod existing_tables;

@@ -54,6 +54,9 @@ pub struct Finding {
     /// A connection ended in the middle of the look: what was found says nothing, and looking again may help.
     #[serde(skip)]
     pub cut: bool,
+    /// It was no look at all: a server or a broker did not answer. Says nothing of what is there.
+    #[serde(skip)]
+    pub unseen: bool,
 }
 
 impl Finding {
@@ -66,6 +69,7 @@ impl Finding {
             detail: None,
             fix: None,
             cut: false,
+            unseen: false,
         }
     }
 
@@ -96,6 +100,7 @@ impl Finding {
             fix: error.hint_text().map(str::to_owned),
             // Brokers that don't answer are as an address that is wrong.
             cut: side != Side::Here && error.class() == Class::Connection,
+            unseen: error.class() == Class::Connection,
         }
     }
 
@@ -124,6 +129,8 @@ impl Finding {
             ),
         };
         let mut finding = Self::from_error(side, error);
+        // Something did answer, and is not what it has to be.
+        finding.unseen &= code != "POOLER";
         finding.code = code.to_owned();
         finding.primary = format!("no connection to {which}: {error}");
         finding.fix.get_or_insert_with(|| fix.to_owned());
@@ -147,6 +154,13 @@ impl Finding {
     #[must_use]
     pub fn refuses(&self) -> bool {
         self.severity == Severity::Refuse
+    }
+
+    /// Nothing stands in the way but that somebody did not answer: whether a run would start is not known.
+    #[must_use]
+    pub fn only_unseen(findings: &[Finding]) -> bool {
+        let mut refusals = findings.iter().filter(|finding| finding.refuses()).peekable();
+        refusals.peek().is_some() && refusals.all(|finding| finding.unseen)
     }
 
     /// The refusals as the one error that ends a command: the first one's code, all of them in the detail, each with its fix. Of class
@@ -229,6 +243,20 @@ mod tests {
             let error = Finding::as_error(&[refused]).unwrap();
             assert_eq!((error.class(), error.code()), (Class::Refuse, "CONNECTION"));
         }
+    }
+
+    #[test]
+    fn what_did_not_answer_is_not_known_until_something_else_refuses() {
+        let lost = Error::connection("gone");
+        let unreachable = Finding::unreachable(Side::Target, "--target", &lost);
+        let brokers = Finding::from_error(Side::Here, &lost.with_code("KAFKA"));
+        let note = Finding::note(Side::Source, "SIZE", "3 tables");
+        assert!(Finding::only_unseen(&[unreachable.clone(), brokers, note.clone()]));
+        let refused = Finding::unreachable(Side::Source, "--source", &Error::server("28P01", "no"));
+        assert!(!Finding::only_unseen(&[unreachable, refused]));
+        let pooler = Error::server("08P01", "unsupported startup parameter: replication");
+        assert!(!Finding::only_unseen(&[Finding::unreachable(Side::Source, "--source", &pooler)]));
+        assert!(!Finding::only_unseen(&[note]));
     }
 
     #[test]

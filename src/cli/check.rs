@@ -1,10 +1,10 @@
 //! `walferry check`: everything that would stop or surprise a run, with the SQL that fixes it.
 
 use clap::Args;
-use pg::Result;
+use pg::{Class, Result};
 use pipeline::{Finding, Severity, Side};
 
-use super::options::{Flags, Follow, Overrides, Restore, Selection};
+use super::options::{CutoverChoice, Flags, Follow, Http, Overrides, Restore, Resync, Selection};
 use super::{Context, Exit};
 use crate::outbox;
 use crate::output::{print, print_json, redact};
@@ -13,7 +13,7 @@ use crate::preflight::{self, Look};
 /// Look at both databases and list everything that would stop or surprise a run, each with the SQL that fixes it.
 ///
 /// Changes nothing. Takes the options of `migrate` and `replicate`, so that it looks at what they would do. Ends with 0 when a run
-/// would start, with 4 when it would be refused.
+/// would start, with 4 when it would be refused, with 3 when that is not known because a server or the brokers did not answer.
 #[derive(Args, Clone, Debug)]
 pub struct CheckArgs {
     #[command(flatten)]
@@ -22,6 +22,15 @@ pub struct CheckArgs {
     pub restore: Restore,
     #[command(flatten)]
     pub follow: Follow,
+    #[command(flatten)]
+    pub http: Http,
+    #[command(flatten)]
+    pub resync: Resync,
+    #[command(flatten)]
+    pub cutover: CutoverChoice,
+    /// Keep ordinary writers off the target's tables, as migrate does
+    #[arg(long)]
+    pub protect: bool,
     /// Look at what `outbox run` needs, instead: the source and the brokers
     #[arg(long)]
     pub outbox: bool,
@@ -38,6 +47,9 @@ impl Overrides for CheckArgs {
         self.selection.assign(flags);
         self.restore.assign(flags);
         self.follow.assign(flags);
+        self.http.assign(flags);
+        self.cutover.assign(flags);
+        flags.on("run.protect", "--protect", self.protect);
     }
 }
 
@@ -47,6 +59,7 @@ pub async fn run(args: CheckArgs, context: Context) -> Result<Exit> {
             print(&outbox::check::grants(&context.settings).await?)?;
             return Ok(Exit::Done);
         }
+        // The target is none of its business, whether or not one is named.
         Look { findings: outbox::check::look(&context.settings).await, source: None }
     } else {
         preflight::look(&context.settings, true).await?
@@ -60,23 +73,24 @@ pub async fn run(args: CheckArgs, context: Context) -> Result<Exit> {
         let findings: serde_json::Value = serde_json::from_str(&redact(&findings)).unwrap_or_default();
         print_json(&findings)?;
     } else {
-        print(&text(&context, &look)?)?;
+        print(&text(&context, &look, args.outbox)?)?;
     }
-    Ok(if look.findings.iter().any(Finding::refuses) { Exit::Refused } else { Exit::Done })
+    Ok(match look.findings.iter().any(Finding::refuses) {
+        true if Finding::only_unseen(&look.findings) => Exit::Unverifiable,
+        true => Exit::Refused,
+        false => Exit::Done,
+    })
 }
 
 /// Grouped by side, what refuses first, each with its fix.
-fn text(context: &Context, look: &Look) -> Result<String> {
+fn text(context: &Context, look: &Look, outbox: bool) -> Result<String> {
     let mut out = String::new();
-    let sides = [
-        (Side::Source, format!("source {}", context.settings.source()?.display())),
-        (
-            Side::Target,
-            context.settings.target().map_or_else(|_| String::new(), |it| format!("target {}", it.display())),
-        ),
-        (Side::Here, "this machine".to_owned()),
-    ];
-    for (side, title) in sides.into_iter().filter(|(_, title)| !title.is_empty()) {
+    let mut sides = vec![(Side::Source, format!("source {}", context.settings.source()?.display()))];
+    if !outbox {
+        sides.push((Side::Target, format!("target {}", context.settings.target()?.display())));
+    }
+    sides.push((Side::Here, "this machine".to_owned()));
+    for (side, title) in sides {
         let findings: Vec<&Finding> = look.findings.iter().filter(|finding| finding.side == side).collect();
         if findings.is_empty() && side == Side::Here {
             continue;
@@ -109,6 +123,11 @@ fn text(context: &Context, look: &Look) -> Result<String> {
             count(Severity::Warning),
             count(Severity::Note)
         ),
+        _ if Finding::only_unseen(&look.findings) => format!(
+            "could not look: {refused} did not answer; {} warning(s), {} note(s)\n",
+            count(Severity::Warning),
+            count(Severity::Note)
+        ),
         _ => format!(
             "a run would be refused: {refused} finding(s) stand in the way, {} warning(s), {} note(s)\n",
             count(Severity::Warning),
@@ -120,8 +139,10 @@ fn text(context: &Context, look: &Look) -> Result<String> {
 
 fn grants(context: &Context, look: &Look) -> Result<Exit> {
     let Some(facts) = &look.source else {
-        return Err(Finding::as_error(&look.findings)
-            .unwrap_or_else(|| pg::Error::connection("there is no connection to the source")));
+        let error = Finding::as_error(&look.findings)
+            .unwrap_or_else(|| pg::Error::connection("there is no connection to the source"));
+        let unseen = Finding::only_unseen(&look.findings);
+        return Err(if unseen { error.with_class(Class::Unverifiable) } else { error });
     };
     let settings = &context.settings;
     let publication = settings.run.publication.is_empty().then(|| settings.name());

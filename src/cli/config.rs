@@ -41,6 +41,11 @@ pub enum What {
 }
 
 impl ConfigArgs {
+    /// Says what there is, not what is in force.
+    pub fn only_explains(&self) -> bool {
+        !matches!(self.what, What::Show { .. })
+    }
+
     pub fn connector(&self) -> Vec<&Path> {
         match &self.what {
             What::Show { connector, .. } => connector.iter().map(AsRef::as_ref).collect(),

@@ -55,7 +55,7 @@ pub use options::{Common, Flags, Overrides};
     subcommand_required = true,
     max_term_width = 100,
     after_help = "Exit codes: 0 done or equal; 1 failed or different; 2 bad usage or configuration; 3 could not verify or look;\n\
-        4 refused, nothing changed (status: no such run); 130/143 ended by SIGINT/SIGTERM, the same command resumes."
+        4 refused, nothing changed (status: no such run; check: a run would be refused); 130/143 ended by SIGINT/SIGTERM, the same command resumes."
 )]
 struct Cli {
     #[command(flatten)]
@@ -117,7 +117,12 @@ impl Command {
 
     /// Only looks: what keeps it from looking is exit code 3.
     fn looks(&self) -> bool {
-        matches!(self, Command::Status(_) | Command::Verify(_))
+        matches!(self, Command::Check(_) | Command::Status(_) | Command::Verify(_))
+    }
+
+    /// Reads no configuration: what explains it has to work with one that is wrong.
+    fn only_explains(&self) -> bool {
+        matches!(self, Command::Config(args) if args.only_explains())
     }
 
     /// A connector's files, and the tables that say what becomes of their properties.
@@ -160,6 +165,9 @@ impl Command {
 /// The layers of what was given: command line, `--set`, environment, file.
 fn layers(cli: &Cli) -> Layers {
     let mut layers = Layers::default();
+    if cli.command.only_explains() {
+        return layers;
+    }
     let mut flags = Flags(&mut layers);
     cli.common.assign(&mut flags);
     cli.command.overrides().assign(&mut flags);
@@ -170,13 +178,33 @@ fn layers(cli: &Cli) -> Layers {
     if let Some((files, tables)) = &tables {
         layers.add_connector(files, tables);
     }
-    let file = cli.common.config.clone().or_else(|| std::env::var_os("WALFERRY_CONFIG").map(Into::into));
+    let variable = || std::env::var_os("WALFERRY_CONFIG").filter(|file| !file.is_empty());
+    let file = cli.common.config.clone().or_else(|| variable().map(Into::into));
     if let Some(file) = file {
         layers.add_file(&file);
     }
     layers.translate(&fields, &tables.map_or_else(|| vec![connector::SOURCE], |(_, tables)| tables));
     layers.refuse_unknown(&fields);
     layers
+}
+
+/// The form of messages about a command line that can't be read: what is recognizable in it says so, else the environment.
+fn asks_for_json(arguments: impl Iterator<Item = std::ffi::OsString>) -> bool {
+    let words: Vec<String> = arguments.map(|word| word.to_string_lossy().into_owned()).collect();
+    let after = |option: &str, prefix: &str| {
+        words.iter().enumerate().rev().find_map(|(at, word)| {
+            let value = if word == option {
+                words.get(at + 1)?.as_str()
+            } else {
+                word.strip_prefix(option)?.strip_prefix('=')?
+            };
+            value.strip_prefix(prefix).map(str::to_owned)
+        })
+    };
+    after("--log-format", "")
+        .or_else(|| after("--set", "log.format="))
+        .or_else(|| std::env::var("WALFERRY_LOG_FORMAT").ok())
+        .is_some_and(|format| format.trim() == "json")
 }
 
 /// Variables that are no text can't be ours.
@@ -189,13 +217,14 @@ fn environment() -> impl Iterator<Item = (String, String)> {
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return output::usage(&error),
+        Err(error) => return output::usage(&error, asks_for_json(std::env::args_os())),
     };
-    let json = cli.common.log_format.as_deref() == Some("json");
     let layers = layers(&cli);
+    let json = layers.text("log.format").is_some_and(|format| format.trim() == "json");
     let settings = match Settings::read(&layers, cli.command.needs()) {
         Ok(settings) => settings,
         Err(error) => {
+            layers.warnings.iter().for_each(|warning| output::early_warning(warning, json));
             output::early_error(&error, json);
             return ExitCode::from(Exit::of(&error).code(None));
         }
@@ -234,6 +263,7 @@ async fn run(cli: Cli, layers: Layers, settings: Settings) -> u8 {
     };
     let looks = cli.command.looks();
     let reporter = display.reporter();
+    layers.warnings.iter().for_each(|warning| reporter.warning(warning.clone(), None));
     layers.notes.iter().for_each(|note| reporter.note(note.clone()));
     drop(reporter);
     let context = Context::new(layers, settings, display.reporter(), cancel.clone());

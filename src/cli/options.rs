@@ -98,7 +98,7 @@ impl Overrides for Common {
         if self.quiet {
             flags.text("log.verbosity", "--quiet", &Some("0".to_owned()));
         } else if self.verbose > 0 {
-            flags.text("log.verbosity", "--verbose", &Some((1 + self.verbose).to_string()));
+            flags.text("log.verbosity", "--verbose", &Some((1 + self.verbose).min(3).to_string()));
         }
     }
 }

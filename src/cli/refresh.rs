@@ -39,7 +39,7 @@ impl Overrides for RefreshArgs {
 
 pub async fn run(args: RefreshArgs, context: Context) -> Result<Exit> {
     let patience = Duration::read(&args.timeout).map_err(|why| Error::usage(format!("--timeout: {why}")))?;
-    let publications = Vec::<String>::read_list(&args.publication)
+    let publications = Vec::<String>::read_given(&args.publication, false)
         .map(unquote)
         .map_err(|why| Error::usage(format!("--publication: {why}")))?;
     let (session, run) = target::existing_run(&context, "refresh").await?;

@@ -11,7 +11,7 @@ use std::fmt;
 use std::path::Path;
 
 use super::nearest::nearest;
-use super::{Field, Value};
+use super::{Field, Value, environment};
 use crate::connector::{self, Properties, Property, Translated};
 
 /// Where a value came from.
@@ -59,6 +59,17 @@ pub struct Effective {
     pub origin: Origin,
 }
 
+impl Effective {
+    /// The option of Kafka's that set it.
+    #[must_use]
+    pub fn flag_of_kafka(&self) -> Option<&'static str> {
+        match self.origin {
+            Origin::Flag(flag) if self.key.starts_with("kafka.") => Some(flag),
+            _ => None,
+        }
+    }
+}
+
 /// All layers, the strongest first, and what is wrong with them.
 #[derive(Clone, Default)]
 pub struct Layers {
@@ -66,6 +77,8 @@ pub struct Layers {
     pub problems: Vec<String>,
     /// What was given and means nothing here, with the reason: said once.
     pub notes: Vec<String>,
+    /// What was probably meant for us, and is passed over.
+    pub warnings: Vec<String>,
 }
 
 impl Layers {
@@ -89,7 +102,8 @@ impl Layers {
         }
     }
 
-    /// `WALFERRY_…` variables. A name that belongs to no component is somebody else's (Kubernetes sets `WALFERRY_SERVICE_HOST`).
+    /// `WALFERRY_…` variables. An unknown one that begins like a component's is refused; any other is passed over with a warning, since it
+    /// may be somebody else's.
     pub fn add_environment(
         &mut self,
         fields: &[&'static Field],
@@ -104,6 +118,9 @@ impl Layers {
                 self.assign(field.key, vec![value], Origin::Environment(name));
                 continue;
             }
+            if environment::is_known(&name, &value) {
+                continue;
+            }
             let component = |field: &&&Field| {
                 field
                     .key
@@ -114,6 +131,9 @@ impl Layers {
                 let known: Vec<String> = fields.iter().map(|field| field.variable()).collect();
                 let near = nearest(&name, known.iter().map(String::as_str));
                 self.problems.push(format!("environment: unknown variable \"{name}\"{near}"));
+            } else {
+                let meant = environment::meant(&name, fields);
+                self.warnings.push(format!("environment: unknown variable \"{name}\" is passed over{meant}"));
             }
         }
     }
@@ -178,7 +198,7 @@ impl Layers {
 
     /// Keys under Debezium's names become ours.
     pub fn translate(&mut self, fields: &[&'static Field], tables: &[&[Property]]) {
-        let Layers { assigned, problems, notes } = self;
+        let Layers { assigned, problems, notes, .. } = self;
         assigned.retain_mut(|assigned| {
             if fields.iter().any(|field| field.key == assigned.key) {
                 return true;
@@ -223,6 +243,12 @@ impl Layers {
         }
     }
 
+    /// The text in force for a key of one value, whether or not the layers are sound.
+    #[must_use]
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.strongest(key).and_then(|found| found.items.first()).map(String::as_str)
+    }
+
     fn strongest(&self, key: &str) -> Option<&Assigned> {
         self.assigned.iter().find(|assigned| assigned.key == key)
     }
@@ -254,7 +280,14 @@ impl<'a> Reader<'a> {
     /// The value in force; `None` when it is wrong.
     pub fn value<T: Value>(&mut self, key: &'static str, default: &str) -> Option<T> {
         let (read, origin) = match self.layers.strongest(key) {
-            Some(found) => (T::read_list(&found.items), found.origin.clone()),
+            Some(found) => {
+                let read = match found.origin {
+                    // What was read once is believed; a connector's file has its own rules.
+                    Origin::Default | Origin::Run | Origin::Connector(_) => T::read_list(&found.items),
+                    _ => T::read_given(&found.items, !default.is_empty()),
+                };
+                (read, found.origin.clone())
+            }
             None => (T::read(default), Origin::Default),
         };
         match read {

@@ -11,7 +11,8 @@ A value can stand in several places; the first of these that has it wins:
 
 1. an option on the command line (`--name app`, `--jobs 4`),
 2. `--set KEY=VALUE` (`--set copy.jobs=4`), for any key below,
-3. an environment variable: `WALFERRY_`, the key in capitals, dots as underscores (`WALFERRY_COPY_JOBS=4`); an empty one counts as not set,
+3. an environment variable: `WALFERRY_`, the key in capitals, dots as underscores (`WALFERRY_COPY_JOBS=4`); an empty one counts as not set
+   (`WALFERRY_CONFIG` too),
 4. the file given by `--connector`, a Debezium connector's configuration (docs/debezium.md),
 5. the file given by `--config` or `WALFERRY_CONFIG`, in TOML (`[copy]`, then `jobs = 4`),
 6. what a run has recorded in the target (for `status`, `verify`, `cutover`, `refresh`, `skip`, `clean`),
@@ -20,9 +21,15 @@ A value can stand in several places; the first of these that has it wins:
 Debezium's names do as well wherever a key is set (`--set slot.name=…` is `run.slot`); docs/debezium.md lists them.
 
 `walferry config show` prints every value in force and where it came from. Unknown keys are refused, all at once, with exit code 2.
+So is a variable that begins with `WALFERRY_` and a section's name and is no key (`WALFERRY_COPY_JOBZ`). Any other unknown one (`WALFERRY_TARGT`) is passed over
+with a warning, but for what Kubernetes sets for a service named `walferry…` (`*_SERVICE_HOST`, `*_SERVICE_PORT*`, `*_PORT=tcp://…`, `*_PORT_<number>_*`) and the
+variables of our own scripts (`WALFERRY_CACHE`, `WALFERRY_DEBEZIUM`, `WALFERRY_ENGINE`, `WALFERRY_KAFKA`, `WALFERRY_PG_*`, `WALFERRY_TEST_*`).
 
 Sizes are written as PostgreSQL writes them (`64MB` is 64 × 1024²; kB, MB, GB, TB; bytes without a unit), durations with ms, s, min,
 h or d (seconds without a unit), lists with commas (in TOML also as an array).
+
+Where a list that is empty means everything (`select.table`), an item that is empty is refused, such as `--table` with a script's variable that is not set, or
+`WALFERRY_SELECT_TABLE=,`; a list without items in TOML (`table = []`) is the default.
 ";
 
 /// The whole page.

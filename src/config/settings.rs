@@ -6,6 +6,7 @@ use serde_json::{Map, Value as Json};
 
 use super::connection::{Conninfo, PasswordSource};
 use super::layers::{Effective, Layers, Origin, Reader};
+use super::ranges;
 use super::value::unquote;
 use super::{
     ApplySettings, CaptureSettings, Component, CopySettings, CutoverSettings, Databases, DebeziumSettings,
@@ -105,7 +106,11 @@ impl Settings {
         let mut problems = reader.problems;
         if let Some(settings) = &settings {
             settings.check(needs, &mut problems);
+            problems.extend(ranges::problems(settings));
         }
+        // One option may set several keys (--jobs), and is wrong once.
+        let mut said = std::collections::HashSet::new();
+        problems.retain(|problem| said.insert(problem.clone()));
         match settings {
             Some(settings) if problems.is_empty() => Ok(settings),
             _ => Err(refusal(problems)),
@@ -146,14 +151,13 @@ impl Settings {
         {
             problems.push("no brokers: give --brokers HOST:PORT,… or kafka.brokers".to_owned());
         }
-        let given =
-            |key: &str| self.effective.iter().any(|e| e.key == key && matches!(e.origin, Origin::Flag(_)));
-        if !matches!(needs, Needs::Source | Needs::Brokers)
+        let of_kafka: Vec<&str> = self.effective.iter().filter_map(Effective::flag_of_kafka).collect();
+        if matches!(needs, Needs::Target | Needs::Both)
             && self.run.via == Via::Direct
             && !self.outbox.beside
-            && (given("kafka.brokers") || given("kafka.prefix"))
+            && !of_kafka.is_empty()
         {
-            problems.push("--brokers and --prefix need --via kafka".to_owned());
+            problems.push(format!("only with --via kafka: {}", of_kafka.join(", ")));
         }
         if self.run.via == Via::Kafka && needs == Needs::Both && !self.kafka.transactions {
             problems.push(
@@ -168,21 +172,9 @@ impl Settings {
             Ok(_) => {}
             Err(problem) => problems.push(problem),
         }
-        if !(1..=10_000).contains(&self.kafka.partitions) {
-            problems.push("kafka.partitions: from 1 to 10000".to_owned());
-        }
-        if !(1_000..=1_000_000_000).contains(&self.kafka.message_bytes.bytes()) {
-            problems.push(
-                "kafka.message_bytes: from 1000 bytes to 1000000000, which is librdkafka's largest"
-                    .to_owned(),
-            );
-        }
         let kafka = &self.kafka;
         let (protocol, mechanism) = self.kafka_protocol();
         problems.extend(protocol.lacks(mechanism));
-        if !(1..=100).contains(&kafka.retention_warning) {
-            problems.push("kafka.retention_warning: from 1 to 100".to_owned());
-        }
         let passwords = [
             kafka.sasl_password.is_some(),
             kafka.sasl_password_file.is_some(),

@@ -175,6 +175,52 @@ fn values_are_written_as_they_are_read() {
 }
 
 #[test]
+fn values_outside_of_their_range_are_refused() {
+    for (within, outside) in [
+        ("log.verbosity=3", "log.verbosity=9"),
+        ("kafka.linger=15min", "kafka.linger=1h"),
+        ("kafka.retention=1s", "kafka.retention=0"),
+        ("kafka.replication_factor=1", "kafka.replication_factor=0"),
+        ("kafka.partitions=10000", "kafka.partitions=0"),
+        ("kafka.message_bytes=1MB", "kafka.message_bytes=10"),
+        ("kafka.retention_warning=100", "kafka.retention_warning=101"),
+        ("retry.connection_max=100ms", "retry.connection_max=0"),
+        ("retry.blocked_max=1s", "retry.blocked_max=0"),
+    ] {
+        assert!(read(&layers(&[], &[within], &[], "")).is_ok(), "{within}");
+        let error = read(&layers(&[], &[outside], &[], "")).unwrap_err();
+        let key = outside.split('=').next().unwrap();
+        assert!(error.primary().starts_with(key), "{outside}: {error}");
+    }
+}
+
+#[test]
+fn an_empty_item_is_refused_where_no_items_mean_everything() {
+    let refused = |layers: &Layers| {
+        let error = read(layers).unwrap_err();
+        assert_eq!(error.class(), pg::Class::Usage);
+        assert!(error.primary().contains("expected a pattern or a name"), "{error}");
+    };
+    for text in ["", " ", ",", "a,,b", "a,"] {
+        refused(&layers(&[("select.table", text)], &[], &[], ""));
+        refused(&layers(&[], &[&format!("run.publication={text}")], &[], ""));
+    }
+    refused(&layers(&[], &[], &[("WALFERRY_SELECT_SCHEMA", ",")], ""));
+    refused(&layers(&[], &[], &[], "[select]\ntable = \"\"\n"));
+    refused(&layers(&[], &[], &[], "[select]\ntable = [\"a\", \"\"]\n"));
+    // Where a list says that there is nothing, it is taken at its word.
+    let nothing =
+        layers(&[], &["outbox.messages="], &[("WALFERRY_SELECT_SCHEMA", "")], "[select]\ntable = []\n");
+    let settings = read(&nothing).unwrap();
+    assert!(settings.outbox.messages.is_empty() && settings.select.table.is_empty());
+    // What is recorded of that is read back.
+    let mut again = Layers::default();
+    again.add_run(&fields(), &settings.to_record());
+    assert!(read(&again).unwrap().outbox.messages.is_empty());
+    refused(&layers(&[], &["outbox.messages=a,,b"], &[], ""));
+}
+
+#[test]
 fn names_that_no_slot_can_have_are_refused() {
     for name in ["", "Upper", "a-b", &"x".repeat(64)] {
         assert!(read(&layers(&[("name", name)], &[], &[], "")).is_err(), "{name}");

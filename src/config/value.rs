@@ -19,6 +19,10 @@ pub trait Value: Sized {
             _ => Err("expected one value, not a list".to_owned()),
         }
     }
+    /// As [`Value::read_list`], of what somebody has given; `none`: no items mean something of their own.
+    fn read_given(items: &[String], _none: bool) -> Result<Self, String> {
+        Self::read_list(items)
+    }
 }
 
 /// A size in bytes, written as PostgreSQL writes it: `64MB` is 64 × 1024².
@@ -250,28 +254,32 @@ pub fn unquote(names: Vec<String>) -> Vec<String> {
     names.into_iter().map(unquoted).collect()
 }
 
-/// Commas inside double quotes belong to a name (as in `"a,b",c`).
+/// Commas inside double quotes belong to a name (as in `"a,b",c`). Items may be empty.
+fn split(text: &str) -> Result<Vec<String>, String> {
+    let mut items = vec![String::new()];
+    let mut quoted = false;
+    for c in text.chars() {
+        match c {
+            ',' if !quoted => items.push(String::new()),
+            _ => {
+                quoted ^= c == '"';
+                if let Some(item) = items.last_mut() {
+                    item.push(c);
+                }
+            }
+        }
+    }
+    if quoted {
+        return Err("a double quote is not closed".to_owned());
+    }
+    Ok(items.into_iter().map(|item| item.trim().to_owned()).collect())
+}
+
 impl Value for Vec<String> {
     const KIND: &'static str = "list";
 
     fn read(text: &str) -> Result<Self, String> {
-        let mut items = vec![String::new()];
-        let mut quoted = false;
-        for c in text.chars() {
-            match c {
-                ',' if !quoted => items.push(String::new()),
-                _ => {
-                    quoted ^= c == '"';
-                    if let Some(item) = items.last_mut() {
-                        item.push(c);
-                    }
-                }
-            }
-        }
-        if quoted {
-            return Err("a double quote is not closed".to_owned());
-        }
-        Ok(items.into_iter().map(|item| item.trim().to_owned()).filter(|item| !item.is_empty()).collect())
+        Ok(split(text)?.into_iter().filter(|item| !item.is_empty()).collect())
     }
 
     fn read_list(items: &[String]) -> Result<Self, String> {
@@ -280,6 +288,19 @@ impl Value for Vec<String> {
             all.extend(Self::read(item)?);
         }
         Ok(all)
+    }
+
+    /// Where no items mean "all of them", an item that is empty (a variable of a script that is not set) must not: it is refused. A list
+    /// without any, which only a file can have, says what it means.
+    fn read_given(items: &[String], none: bool) -> Result<Self, String> {
+        let parts = items.iter().map(|item| split(item)).collect::<Result<Vec<_>, _>>()?.concat();
+        let nothing = none && parts.iter().all(String::is_empty);
+        if !nothing && parts.iter().any(String::is_empty) {
+            return Err(
+                "expected a pattern or a name, found an empty one; leave it out for the default".to_owned()
+            );
+        }
+        Self::read_list(items)
     }
 
     fn show(&self) -> String {

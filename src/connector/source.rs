@@ -38,7 +38,11 @@ pub const SOURCE: &[Property] = &[
         Connects("sslkey"),
         "PEM; PKCS#8 in DER has to be converted (openssl pkcs8 -inform DER)",
     ),
-    p("database.sslpassword", Connects("sslpassword"), ""),
+    p(
+        "database.sslpassword",
+        Refused,
+        "a key that is encrypted can't be read: give one that is not, readable by its owner alone (openssl pkey -in KEY -out PLAIN)",
+    ),
     p("database.sslrootcert", Connects("sslrootcert"), ""),
     p(
         "database.sslfactory",

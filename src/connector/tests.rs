@@ -69,6 +69,19 @@ fn every_property_is_honoured_or_named() {
     assert_eq!(unused, ["tasks.max", "offset.storage.file.filename"]);
 }
 
+/// The connection would refuse it, whose message knows no property.
+#[test]
+fn the_password_of_a_key_is_refused_by_its_property() {
+    let applied = apply(&parse("database.hostname=db\ndatabase.sslpassword=c4nary\n"), &[SOURCE]);
+    let [problem] = applied.problems.as_slice() else { panic!("{:?}", applied.problems) };
+    assert!(
+        problem.starts_with("c: \"database.sslpassword\": refused: a key that is encrypted"),
+        "{problem}"
+    );
+    assert!(!problem.contains("c4nary"), "{problem}");
+    assert_eq!(key(&applied, "source"), Some("host='db'"));
+}
+
 #[test]
 fn what_cannot_be_given_is_refused_by_name() {
     let properties = parse(

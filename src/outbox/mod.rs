@@ -15,7 +15,7 @@ mod connect;
 pub mod layout;
 mod name;
 pub mod plan;
-mod publication;
+pub mod publication;
 pub mod record;
 mod retention;
 pub mod shared;

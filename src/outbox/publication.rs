@@ -4,8 +4,9 @@ use pg::{Error, Result, Session, quote_ident};
 use reader::catalog::PublicationState;
 
 use super::connect::connect;
-use super::plan::{Plan, Table};
+use super::plan::{self, Plan, Table};
 use super::{Context, record};
+use crate::config::Settings;
 
 /// Makes the run's own publication, or adds tables to it; looks whether the tables' inserts are published.
 ///
@@ -99,17 +100,7 @@ pub fn create(name: &str, tables: &[Table], session: &Session) -> String {
 async fn join(context: &Context, session: &Session, plan: &Plan) -> Result<()> {
     let name = &plan.publications[0];
     let state = PublicationState::read(session, &plan.publications).await?;
-    let others: Vec<String> = state
-        .tables
-        .iter()
-        .filter(|published| {
-            !plan
-                .tables
-                .iter()
-                .any(|table| table.name == published.name || published.covers.contains(&table.oid))
-        })
-        .map(|published| published.name.to_string())
-        .collect();
+    let others = others(&plan.tables, &state);
     if !others.is_empty() {
         return Err(Error::refuse(
             "PUBLICATION_IN_USE",
@@ -130,6 +121,40 @@ async fn join(context: &Context, session: &Session, plan: &Plan) -> Result<()> {
         return Ok(());
     }
     make(context, &format!("ALTER PUBLICATION {} ADD TABLE {}", quote_ident(name), missing.join(", "))).await
+}
+
+/// What is published and is no outbox.
+fn others(tables: &[Table], state: &PublicationState) -> Vec<String> {
+    let others = state.tables.iter().filter(|published| {
+        !tables.iter().any(|table| table.name == published.name || published.covers.contains(&table.oid))
+    });
+    others.map(|published| published.name.to_string()).collect()
+}
+
+/// A publication of the run's name, looked at before it is dropped.
+pub enum Own {
+    Missing,
+    /// It publishes the outbox tables that are there, or nothing: as it was made.
+    Outbox,
+    /// It has more, which is named: somebody else needs it.
+    Others(String),
+}
+
+/// Is the publication of the run's name what `outbox run` makes?
+pub async fn own(settings: &Settings, session: &Session) -> Result<Own> {
+    let names = [settings.name().to_owned()];
+    let found = session
+        .query_opt("SELECT puballtables FROM pg_catalog.pg_publication WHERE pubname = $1", &[&names[0]])
+        .await?;
+    match found.map(|row| row.get::<_, bool>(0)) {
+        None => return Ok(Own::Missing),
+        Some(true) => return Ok(Own::Others("all tables".to_owned())),
+        Some(false) => {}
+    }
+    // Tables that don't fit the options any more are told apart by nobody: what is published is then not known to be the outbox's.
+    let tables = plan::tables(settings, session, &plan::options(settings)?).await.unwrap_or_default();
+    let others = others(&tables, &PublicationState::read(session, &names).await?);
+    Ok(if others.is_empty() { Own::Outbox } else { Own::Others(pipeline::some_of(&others)) })
 }
 
 async fn make(context: &Context, sql: &str) -> Result<()> {

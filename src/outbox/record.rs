@@ -14,6 +14,7 @@ CREATE TABLE IF NOT EXISTS walferry.outbox_slots (
     consistent_point pg_lsn NOT NULL,
     snapshot text NOT NULL,
     shared boolean NOT NULL DEFAULT false,
+    adopted boolean,
     made_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );";
 
@@ -25,6 +26,8 @@ pub struct SlotRecord {
     pub snapshot: String,
     /// The slot is a run's that brings tables to their topics as well.
     pub shared: bool,
+    /// The slot was there before: it is not ours to drop. A record of a version that did not say counts as one.
+    pub adopted: bool,
 }
 
 /// Is there a slot of this name?
@@ -49,7 +52,8 @@ pub async fn read(session: &Session, slot: &str) -> Result<Option<SlotRecord>> {
     }
     let row = session
         .query_opt(
-            "SELECT consistent_point::text, snapshot, shared FROM walferry.outbox_slots WHERE slot = $1",
+            "SELECT consistent_point::text, snapshot, shared, coalesce((pg_catalog.to_jsonb(s) ->> 'adopted')::boolean, true)
+             FROM walferry.outbox_slots s WHERE slot = $1",
             &[&slot],
         )
         .await?;
@@ -57,16 +61,23 @@ pub async fn read(session: &Session, slot: &str) -> Result<Option<SlotRecord>> {
         let point: String = row.get(0);
         let consistent_point =
             point.parse().map_err(|error| pg::Error::failed("PROTOCOL", format!("{error}")))?;
-        Ok(SlotRecord { consistent_point, snapshot: row.get(1), shared: row.get(2) })
+        Ok(SlotRecord { consistent_point, snapshot: row.get(1), shared: row.get(2), adopted: row.get(3) })
     })
     .transpose()
 }
 
 async fn make_table(session: &Session) -> Result<()> {
-    let there: bool = session
-        .query_one("SELECT pg_catalog.to_regclass('walferry.outbox_slots') IS NOT NULL", &[])
-        .await?
-        .get(0);
+    let row = session
+        .query_one(
+            "SELECT pg_catalog.to_regclass('walferry.outbox_slots') IS NOT NULL, EXISTS (SELECT FROM pg_catalog.pg_attribute
+                 WHERE attrelid = pg_catalog.to_regclass('walferry.outbox_slots') AND attname = 'adopted' AND NOT attisdropped)",
+            &[],
+        )
+        .await?;
+    let (there, whole): (bool, bool) = (row.get(0), row.get(1));
+    if there && !whole {
+        session.batch_execute("ALTER TABLE walferry.outbox_slots ADD COLUMN adopted boolean").await?;
+    }
     if !there {
         let schema: bool =
             session.query_one("SELECT pg_catalog.to_regnamespace('walferry') IS NOT NULL", &[]).await?.get(0);
@@ -83,10 +94,17 @@ pub async fn write(session: &Session, slot: &str, record: &SlotRecord) -> Result
     make_table(session).await?;
     session
         .execute(
-            "INSERT INTO walferry.outbox_slots (slot, consistent_point, snapshot, shared) VALUES ($1, $2::text::pg_lsn, $3, $4)
+            "INSERT INTO walferry.outbox_slots (slot, consistent_point, snapshot, shared, adopted)
+             VALUES ($1, $2::text::pg_lsn, $3, $4, $5)
              ON CONFLICT (slot) DO UPDATE SET consistent_point = excluded.consistent_point, snapshot = excluded.snapshot,
-                 shared = excluded.shared, made_at = pg_catalog.clock_timestamp()",
-            &[&slot, &record.consistent_point.to_string(), &record.snapshot, &record.shared],
+                 shared = excluded.shared, adopted = excluded.adopted, made_at = pg_catalog.clock_timestamp()",
+            &[
+                &slot,
+                &record.consistent_point.to_string(),
+                &record.snapshot,
+                &record.shared,
+                &record.adopted,
+            ],
         )
         .await?;
     Ok(())
@@ -108,8 +126,8 @@ pub async fn note(context: &Context, record: &SlotRecord) -> Result<()> {
 pub fn unrecorded(context: &Context, error: &Error) {
     context.reporter.warning(
         format!(
-            "the slot's beginning could not be recorded on the source: {error}; outbox clean will delete nothing, and a slot that gets lost is \
-             made anew without a word"
+            "the slot's beginning could not be recorded on the source: {error}; outbox clean will delete nothing, a slot that gets lost is \
+             made anew without a word, and outbox remove leaves slot and publication to you"
         ),
         Some("walferry outbox init (as an administrator) makes the table for it, or give --source-admin".to_owned()),
     );
@@ -127,8 +145,8 @@ pub async fn adopt(context: &Context, confirmed: Lsn) -> Result<bool> {
     make_table(&admin).await?;
     let made = admin
         .execute(
-            "INSERT INTO walferry.outbox_slots (slot, consistent_point, snapshot)
-             SELECT $1, $2::text::pg_lsn, pg_catalog.concat(low, ':', high, ':', (
+            "INSERT INTO walferry.outbox_slots (slot, adopted, consistent_point, snapshot)
+             SELECT $1, true, $2::text::pg_lsn, pg_catalog.concat(low, ':', high, ':', (
                  SELECT pg_catalog.string_agg(running::text, ',' ORDER BY running) FROM (
                      SELECT pg_catalog.txid_snapshot_xip(pg_catalog.txid_current_snapshot()) AS running
                      UNION

@@ -221,7 +221,12 @@ async fn begins(context: &Context, session: &Session, slot_lsn: Lsn) -> Result<(
         .query_one("SELECT pg_catalog.txid_snapshot_xmax(pg_catalog.txid_current_snapshot())", &[])
         .await?
         .get(0);
-    let record = SlotRecord { consistent_point: slot_lsn, snapshot: format!("{next}:{next}:"), shared: true };
+    let record = SlotRecord {
+        consistent_point: slot_lsn,
+        snapshot: format!("{next}:{next}:"),
+        shared: true,
+        adopted: false,
+    };
     record::note(context, &record).await
 }
 

@@ -133,7 +133,8 @@ async fn publish(context: &Context, plan: &Plan, made: &ExportedSlot) -> Result<
 }
 
 async fn note_beginning(context: &Context, made: &ExportedSlot, snapshot: String) -> Result<()> {
-    let record = SlotRecord { consistent_point: made.consistent_point, snapshot, shared: false };
+    let record =
+        SlotRecord { consistent_point: made.consistent_point, snapshot, shared: false, adopted: false };
     record::note(context, &record).await
 }
 

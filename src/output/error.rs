@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use pg::Error;
 use serde_json::json;
 
@@ -48,10 +49,37 @@ pub fn early_error(error: &Error, json: bool) {
     self::error(error, if json { LogFormat::Json } else { LogFormat::Text });
 }
 
+/// A warning before the configuration was read.
+pub fn early_warning(text: &str, json: bool) {
+    let text = redact(text);
+    if json {
+        let line = json!({"timestamp": log::now(), "level": "WARN", "event": "warning", "text": text});
+        eprintln!("{line}");
+    } else {
+        eprintln!("warning: {text}");
+    }
+}
+
+/// What clap says of bad usage, as an error of ours: its first line, and the rest of it.
+fn of_usage(rendered: &str, kind: ErrorKind) -> Error {
+    if kind == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return Error::usage("no command was given").hint("walferry --help lists them");
+    }
+    let (first, rest) = rendered.split_once('\n').unwrap_or((rendered, ""));
+    let error = Error::usage(first.strip_prefix("error: ").unwrap_or(first));
+    let rest: Vec<&str> = rest.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    if rest.is_empty() { error } else { error.hint(rest.join("\n")) }
+}
+
 /// What clap has to say: help and version on stdout with 0, bad usage on stderr with 2.
-pub fn usage(error: &clap::Error) -> ExitCode {
+pub fn usage(error: &clap::Error, json: bool) -> ExitCode {
     if error.use_stderr() {
-        eprint!("{}", redact(&error.render().to_string()));
+        let rendered = error.render().to_string();
+        if json {
+            early_error(&of_usage(&rendered, error.kind()), json);
+        } else {
+            eprint!("{}", redact(&rendered));
+        }
     } else {
         // Help and version hold nothing of the user's.
         let _ = error.print();

@@ -50,11 +50,15 @@ pub fn line(report: &Report) -> Option<String> {
         Report::Resumed { side, after } => {
             format!("connection to the {side} is back after {}", duration(*after))
         }
-        Report::Blocked { code, message, detail, hint } => {
+        Report::Blocked { code, message, detail, hint, attempts } => {
             let mut line = format!("error: {message} [{code}]");
             push(&mut line, "detail", detail.as_deref());
             push(&mut line, "hint", hint.as_deref());
-            line.push_str("\nthe run goes on by itself when the cause is gone");
+            line.push_str(&match attempts {
+                None => "\nthe run goes on by itself when the cause is gone".to_owned(),
+                Some(1) => "\ntried once more, then given up".to_owned(),
+                Some(times) => format!("\ntried {times} more times, then given up"),
+            });
             line
         }
         Report::Note { text } => text.clone(),

@@ -6,6 +6,8 @@
 //! results ─► print, print_json, table                        stdout
 //! ```
 
+#[cfg(test)]
+mod codes;
 mod display;
 mod error;
 mod json;
@@ -20,7 +22,7 @@ mod terminal;
 use std::io::Write;
 
 pub use display::Display;
-pub use error::{early_error, error, usage};
+pub use error::{early_error, early_warning, error, usage};
 pub use quantity::{bytes, count, duration};
 pub use redact::redact;
 pub use table::table;

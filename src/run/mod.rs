@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! preflight ─► slot ─► schema ─► copy ─► indexes ─► catchup ─► live ─► cutover ─► done
-//! prepare.rs   slot.rs schema.rs load.rs load.rs    live.rs    live.rs cutover.rs
+//! prepare.rs   slot.rs schema.rs load.rs load.rs    live/      live/  cutover.rs
 //! ```
 //!
 //! Beside all of it, once there is a slot: what it retains (`limit`).

@@ -17,6 +17,8 @@ pub struct Backoff {
 }
 
 const FIRST: Duration = Duration::from_secs(1);
+/// How often a connection is tried again before the run has started.
+const BEFORE: u32 = 3;
 
 impl Backoff {
     pub fn new(connection_max: Duration, blocked_max: Duration) -> Self {
@@ -42,18 +44,23 @@ impl Backoff {
     ) -> Result<bool> {
         let Some(pause) = self.next(&error, started) else { return Err(error) };
         health.stopped(&error);
-        reporter.blocked(&error);
+        reporter.blocked_for(&error, self.attempts(started));
         tokio::select! {
             () = cancel.cancelled() => Ok(false),
             () = tokio::time::sleep(pause) => Ok(true),
         }
     }
 
+    /// How many attempts there will be at most, after a failure that is counted; None: no end.
+    fn attempts(&self, started: bool) -> Option<u32> {
+        (!started).then(|| (BEFORE + 1).saturating_sub(self.failures))
+    }
+
     /// The pause after `error`; None when trying again would not help. Before the run has `started` nothing is retried but a
     /// connection, a few times: a person waits in front of it.
     fn next(&mut self, error: &Error, started: bool) -> Option<Duration> {
         let limit = match error.class() {
-            Class::Connection if started || self.failures < 3 => self.connection_max,
+            Class::Connection if started || self.failures < BEFORE => self.connection_max,
             Class::Stop if started => self.blocked_max,
             _ => return None,
         };
@@ -81,5 +88,17 @@ mod tests {
         assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30]);
         assert_eq!(backoff.next(&Error::refuse("X", "no"), true), None);
         assert_eq!(backoff.next(&blocked, false), None);
+    }
+
+    #[test]
+    fn what_is_said_before_the_start_is_how_often_it_is_tried() {
+        let mut backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(30));
+        let lost = Error::connection("gone");
+        let mut said = Vec::new();
+        while backoff.next(&lost, false).is_some() {
+            said.push(backoff.attempts(false));
+        }
+        assert_eq!(said, [Some(3), Some(2), Some(1)]);
+        assert_eq!(backoff.attempts(true), None, "a run that has begun goes on by itself");
     }
 }

@@ -10,6 +10,7 @@ mod init;
 mod letters;
 mod limits;
 mod names;
+mod remove;
 pub mod rig;
 mod routes;
 mod scene;

@@ -82,8 +82,16 @@ pub enum Report {
         #[serde(rename = "seconds", serialize_with = "as_seconds")]
         after: Duration,
     },
-    /// The run can't go on and tries again until somebody has acted. Said once for each different error.
-    Blocked { code: String, message: String, detail: Option<String>, hint: Option<String> },
+    /// The run can't go on and tries again until somebody has acted, or, before it has begun, `attempts` more times. Said once for each
+    /// different error.
+    Blocked {
+        code: String,
+        message: String,
+        detail: Option<String>,
+        hint: Option<String>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        attempts: Option<u32>,
+    },
     /// Something worth one line.
     Note { text: String },
     /// Something that a person should look at, now or later.
@@ -193,12 +201,18 @@ impl Reporter {
     }
 
     pub fn blocked(&self, error: &Error) {
+        self.blocked_for(error, None);
+    }
+
+    /// As `blocked`; after so many attempts more it is given up.
+    pub fn blocked_for(&self, error: &Error, attempts: Option<u32>) {
         metrics::counter!(crate::metric::ERRORS, "code" => error.code().to_owned()).increment(1);
         self.send(Report::Blocked {
             code: error.code().to_owned(),
             message: error.to_string(),
             detail: error.detail_text().map(str::to_owned),
             hint: error.hint_text().map(str::to_owned),
+            attempts,
         });
     }
 

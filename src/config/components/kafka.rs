@@ -58,7 +58,7 @@ component! {
         /// Partitions of single tables' topics, where they are to have other numbers than `kafka.partitions` when they are made.
         /// Default: none.
         pub table_partitions: TablePartitions = "",
-        /// Copies of each topic, when it is made.
+        /// Copies of each topic, when it is made; at least 1.
         /// Default: three, or as many as there are brokers; with three, writes need two (`min.insync.replicas`).
         pub replication_factor: Option<usize> = "",
         /// How long records stay (`retention.ms`), when a topic is made. It is what WAL retention is without Kafka: a writer that is away for

@@ -346,10 +346,10 @@ component! {
 component! {
     /// How often something that failed is tried again.
     pub struct RetrySettings in "retry." {
-        /// Longest pause between two attempts to reach a server.
+        /// Longest pause between two attempts to reach a server; at least 100ms.
         /// Default: a restarted server is back in use within seconds.
         pub connection_max: Duration = "5s",
-        /// Longest pause before the same transaction or table is tried again after an error that needs a person.
+        /// Longest pause before the same transaction or table is tried again after an error that needs a person; at least 100ms.
         /// Default: somebody who has fixed the cause doesn't wait for it.
         pub blocked_max: Duration = "30s",
     }
