@@ -12,7 +12,8 @@
 //!    row's event is with Kafka. A row that was inserted earlier and committed later is not in the look, however old it says it is.
 //! 2. Visibility is asked of PostgreSQL, by really looking: numbers of transactions don't tell (a subtransaction's is in no list).
 //! 3. A row is named by its place and its transaction (ctid, xmin): what came to that place meanwhile is another row.
-//! 4. What was there before the slot never came through it, and stays: its transaction is one that the slot's own snapshot sees.
+//! 4. What was there before the slot never came through it, and stays: its transaction is one that the slot's own snapshot sees. So does
+//!    what was in a table before its rows were routed.
 
 use std::time::Duration;
 
@@ -65,7 +66,7 @@ pub async fn clean(
 ) -> Result<Cleaned> {
     let old = old(&context.settings, table, options.retention)?;
     let record = record::read(session, &context.slot).await?;
-    let before = before(session, record.as_ref(), options).await?;
+    let before = before(session, record.as_ref(), table, options).await?;
     let mut cleaned = Cleaned::default();
     if table.partitioned {
         partitions(context, session, table, &old, &before, options, &mut cleaned).await?;
@@ -179,8 +180,13 @@ pub fn old(settings: &Settings, table: &Table, retention: Duration) -> Result<St
 
 const NOTHING: &str = "false";
 
-/// A condition that holds for rows that were there when the slot was made.
-async fn before(session: &Session, record: Option<&SlotRecord>, options: &CleanOptions) -> Result<String> {
+/// A condition that holds for rows that were there when the slot was made, or the table's rows began to be routed.
+async fn before(
+    session: &Session,
+    record: Option<&SlotRecord>,
+    table: &Table,
+    options: &CleanOptions,
+) -> Result<String> {
     if options.before_slot {
         return Ok(NOTHING.to_owned());
     }
@@ -198,11 +204,14 @@ async fn before(session: &Session, record: Option<&SlotRecord>, options: &CleanO
              they all were published",
         )
     })?;
+    let snapshot = record.tables.get(&table.oid).ok_or_else(|| {
+        unknown(&format!("there is no record of when rows of {} began to be routed", table.name))
+    })?;
     let row = session
         .query_one(
             "SELECT pg_catalog.txid_snapshot_xmax(pg_catalog.txid_current_snapshot())
                   - pg_catalog.txid_snapshot_xmax($1::text::pg_catalog.txid_snapshot)",
-            &[&record.snapshot],
+            &[snapshot],
         )
         .await?;
     if row.get::<_, i64>(0) >= 1 << 31 {
@@ -215,7 +224,7 @@ async fn before(session: &Session, record: Option<&SlotRecord>, options: &CleanO
     );
     Ok(format!(
         "pg_catalog.txid_visible_in_snapshot({full}, {}::pg_catalog.txid_snapshot)",
-        pg::quote_literal(&record.snapshot)
+        pg::quote_literal(snapshot)
     ))
 }
 

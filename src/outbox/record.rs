@@ -1,10 +1,13 @@
 //! What has to be known about the slot's beginning later on: rows that were there before it never came through it.
 //!
 //! One row in `walferry.outbox_slots` on the source, written when the slot is made (or, for one that was there and for the slot of a run that
-//! does something else as well, when routing from it begins) and never again.
+//! does something else as well, when routing from it begins). A table whose rows are routed from later on is added to it then.
+
+use std::collections::HashMap;
 
 use pg::{Error, Lsn, Result, Session};
 
+use super::plan::Table;
 use super::{Context, connect};
 
 /// The tables that `walferry outbox` keeps on the source.
@@ -15,6 +18,7 @@ CREATE TABLE IF NOT EXISTS walferry.outbox_slots (
     snapshot text NOT NULL,
     shared boolean NOT NULL DEFAULT false,
     adopted boolean,
+    tables jsonb,
     made_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );";
 
@@ -28,6 +32,21 @@ pub struct SlotRecord {
     pub shared: bool,
     /// The slot was there before: it is not ours to drop. A record of a version that did not say counts as one.
     pub adopted: bool,
+    /// By the table's OID, `txid_snapshot` of what was there when its rows began to be routed. A record of a version that did not say has none.
+    pub tables: HashMap<u32, String>,
+}
+
+/// The same beginning for all of these tables.
+#[must_use]
+pub fn together(tables: &[Table], snapshot: &str) -> HashMap<u32, String> {
+    tables.iter().map(|table| (table.oid, snapshot.to_owned())).collect()
+}
+
+fn json(tables: &HashMap<u32, String>) -> serde_json::Value {
+    tables
+        .iter()
+        .map(|(oid, snapshot)| (oid.to_string(), serde_json::Value::from(snapshot.as_str())))
+        .collect()
 }
 
 /// Is there a slot of this name?
@@ -52,7 +71,8 @@ pub async fn read(session: &Session, slot: &str) -> Result<Option<SlotRecord>> {
     }
     let row = session
         .query_opt(
-            "SELECT consistent_point::text, snapshot, shared, coalesce((pg_catalog.to_jsonb(s) ->> 'adopted')::boolean, true)
+            "SELECT consistent_point::text, snapshot, shared, coalesce((pg_catalog.to_jsonb(s) ->> 'adopted')::boolean, true),
+                    coalesce(pg_catalog.to_jsonb(s) -> 'tables', '{}')
              FROM walferry.outbox_slots s WHERE slot = $1",
             &[&slot],
         )
@@ -61,7 +81,18 @@ pub async fn read(session: &Session, slot: &str) -> Result<Option<SlotRecord>> {
         let point: String = row.get(0);
         let consistent_point =
             point.parse().map_err(|error| pg::Error::failed("PROTOCOL", format!("{error}")))?;
-        Ok(SlotRecord { consistent_point, snapshot: row.get(1), shared: row.get(2), adopted: row.get(3) })
+        let tables: serde_json::Value = row.get(4);
+        let tables = tables.as_object().into_iter().flatten();
+        let table = |(oid, snapshot): (&String, &serde_json::Value)| {
+            Some((oid.parse().ok()?, snapshot.as_str()?.to_owned()))
+        };
+        Ok(SlotRecord {
+            consistent_point,
+            snapshot: row.get(1),
+            shared: row.get(2),
+            adopted: row.get(3),
+            tables: tables.filter_map(table).collect(),
+        })
     })
     .transpose()
 }
@@ -69,14 +100,19 @@ pub async fn read(session: &Session, slot: &str) -> Result<Option<SlotRecord>> {
 async fn make_table(session: &Session) -> Result<()> {
     let row = session
         .query_one(
-            "SELECT pg_catalog.to_regclass('walferry.outbox_slots') IS NOT NULL, EXISTS (SELECT FROM pg_catalog.pg_attribute
-                 WHERE attrelid = pg_catalog.to_regclass('walferry.outbox_slots') AND attname = 'adopted' AND NOT attisdropped)",
+            "SELECT pg_catalog.to_regclass('walferry.outbox_slots') IS NOT NULL, (SELECT count(*) = 2 FROM pg_catalog.pg_attribute
+                 WHERE attrelid = pg_catalog.to_regclass('walferry.outbox_slots') AND attname IN ('adopted', 'tables')
+                   AND NOT attisdropped)",
             &[],
         )
         .await?;
     let (there, whole): (bool, bool) = (row.get(0), row.get(1));
     if there && !whole {
-        session.batch_execute("ALTER TABLE walferry.outbox_slots ADD COLUMN adopted boolean").await?;
+        session
+            .batch_execute(
+                "ALTER TABLE walferry.outbox_slots ADD COLUMN IF NOT EXISTS adopted boolean, ADD COLUMN IF NOT EXISTS tables jsonb",
+            )
+            .await?;
     }
     if !there {
         let schema: bool =
@@ -94,16 +130,17 @@ pub async fn write(session: &Session, slot: &str, record: &SlotRecord) -> Result
     make_table(session).await?;
     session
         .execute(
-            "INSERT INTO walferry.outbox_slots (slot, consistent_point, snapshot, shared, adopted)
-             VALUES ($1, $2::text::pg_lsn, $3, $4, $5)
+            "INSERT INTO walferry.outbox_slots (slot, consistent_point, snapshot, shared, adopted, tables)
+             VALUES ($1, $2::text::pg_lsn, $3, $4, $5, $6)
              ON CONFLICT (slot) DO UPDATE SET consistent_point = excluded.consistent_point, snapshot = excluded.snapshot,
-                 shared = excluded.shared, adopted = excluded.adopted, made_at = pg_catalog.clock_timestamp()",
+                 shared = excluded.shared, adopted = excluded.adopted, tables = excluded.tables, made_at = pg_catalog.clock_timestamp()",
             &[
                 &slot,
                 &record.consistent_point.to_string(),
                 &record.snapshot,
                 &record.shared,
                 &record.adopted,
+                &json(&record.tables),
             ],
         )
         .await?;
@@ -140,25 +177,53 @@ const ASKED: i64 = 1_000_000;
 ///
 /// A transaction that is running now is one of the stream's, with all its subtransactions. The snapshot has no numbers of those, once they are
 /// released, so each number that may be one is asked for. One that is older than all that are asked counts as from before, and its rows are kept.
-pub async fn adopt(context: &Context, confirmed: Lsn) -> Result<bool> {
+pub async fn adopt(context: &Context, confirmed: Lsn, tables: &[Table]) -> Result<bool> {
     let admin = connect(&context.admin, &context.name, "admin").await?;
     make_table(&admin).await?;
+    let oids: Vec<String> = tables.iter().map(|table| table.oid.to_string()).collect();
     let made = admin
         .execute(
-            "INSERT INTO walferry.outbox_slots (slot, adopted, consistent_point, snapshot)
-             SELECT $1, true, $2::text::pg_lsn, pg_catalog.concat(low, ':', high, ':', (
+            "INSERT INTO walferry.outbox_slots (slot, adopted, consistent_point, snapshot, tables)
+             SELECT $1, true, $2::text::pg_lsn, snapshot,
+                    coalesce((SELECT pg_catalog.jsonb_object_agg(oid, snapshot) FROM pg_catalog.unnest($4::text[]) AS oid), '{}')
+             FROM (SELECT pg_catalog.concat(low, ':', high, ':', (
                  SELECT pg_catalog.string_agg(running::text, ',' ORDER BY running) FROM (
                      SELECT pg_catalog.txid_snapshot_xip(pg_catalog.txid_current_snapshot()) AS running
                      UNION
                      SELECT asked FROM pg_catalog.generate_series(GREATEST(low, high - $3), high - 1) AS asked
-                     WHERE pg_catalog.txid_status(asked) = 'in progress') AS all_running))
+                     WHERE pg_catalog.txid_status(asked) = 'in progress') AS all_running)) AS snapshot
              FROM (SELECT pg_catalog.txid_snapshot_xmin(pg_catalog.txid_current_snapshot()) AS low,
-                          pg_catalog.txid_snapshot_xmax(pg_catalog.txid_current_snapshot()) AS high) AS now
+                          pg_catalog.txid_snapshot_xmax(pg_catalog.txid_current_snapshot()) AS high) AS now) AS begins
              ON CONFLICT (slot) DO NOTHING",
-            &[&context.slot, &confirmed.to_string(), &ASKED],
+            &[&context.slot, &confirmed.to_string(), &ASKED, &oids],
         )
         .await?;
     Ok(made > 0)
+}
+
+/// Puts tables on record whose rows are routed from now on, if any is not: whatever has a transaction number by now counts as there before,
+/// since it may have been written before. Answers with the tables that are new; without the right to, none is, and cleanup keeps their rows.
+pub async fn join<'a>(context: &Context, record: &SlotRecord, tables: &'a [Table]) -> Result<Vec<&'a Table>> {
+    let new: Vec<&Table> = tables.iter().filter(|table| !record.tables.contains_key(&table.oid)).collect();
+    if new.is_empty() {
+        return Ok(new);
+    }
+    let admin = connect(&context.admin, &context.name, "admin").await?;
+    let oids: Vec<String> = new.iter().map(|table| table.oid.to_string()).collect();
+    let joined = async {
+        make_table(&admin).await?;
+        let sql = "UPDATE walferry.outbox_slots SET tables = (
+                       SELECT pg_catalog.jsonb_object_agg(oid, pg_catalog.concat(next, ':', next, ':'))
+                       FROM pg_catalog.unnest($2::text[]) AS oid,
+                            pg_catalog.txid_snapshot_xmax(pg_catalog.txid_current_snapshot()) AS next
+                   ) || coalesce(tables, '{}') WHERE slot = $1";
+        Ok::<_, Error>(admin.execute(sql, &[&context.slot, &oids]).await?)
+    };
+    match joined.await {
+        Err(error) if error.is(pg::sqlstate::INSUFFICIENT_PRIVILEGE) => Ok(Vec::new()),
+        Err(error) => Err(error),
+        Ok(_) => Ok(new),
+    }
 }
 
 /// Forgets a slot.

@@ -26,7 +26,7 @@ use writer::control::OutboxLive;
 use super::plan::{self, Plan, Table};
 use super::record::{self, SlotRecord};
 use super::retention::{self, Trouble};
-use super::{Context, publication, stream};
+use super::{Context, publication, slot, stream};
 use crate::config::{Settings, Via};
 use crate::http::{self, Health};
 use crate::run::selection;
@@ -168,7 +168,7 @@ impl Shared {
         if !began {
             plan.say(&context);
         }
-        begins(&context, session, followed.slot_lsn).await?;
+        begins(&context, session, followed.slot_lsn, &plan).await?;
         self.began.store(true, Ordering::Relaxed);
         let beside = Beside {
             options: stream::sink_options(&context, &plan)?,
@@ -212,18 +212,20 @@ impl Watch {
 
 /// Puts on record, for cleanup, which rows were there before. Whoever had a transaction number then may have committed before the stream's
 /// beginning: each of them counts as there.
-async fn begins(context: &Context, session: &Session, slot_lsn: Lsn) -> Result<()> {
+async fn begins(context: &Context, session: &Session, slot_lsn: Lsn, plan: &Plan) -> Result<()> {
     let known = record::read(session, &context.slot).await?;
-    if known.is_some_and(|record| record.shared && record.consistent_point == slot_lsn) {
-        return Ok(());
+    if let Some(record) = known.filter(|record| record.shared && record.consistent_point == slot_lsn) {
+        return slot::joined(context, &record, plan).await;
     }
     let next: i64 = session
         .query_one("SELECT pg_catalog.txid_snapshot_xmax(pg_catalog.txid_current_snapshot())", &[])
         .await?
         .get(0);
+    let snapshot = format!("{next}:{next}:");
     let record = SlotRecord {
         consistent_point: slot_lsn,
-        snapshot: format!("{next}:{next}:"),
+        tables: record::together(&plan.tables, &snapshot),
+        snapshot,
         shared: true,
         adopted: false,
     };

@@ -18,8 +18,9 @@ pub async fn ensure(context: &Context, session: &Session, plan: &Plan, started: 
         state.check_usable(context.source.dbname())?;
         let first = !std::mem::replace(started, true);
         let confirmed = confirmed(&state)?;
-        if record::read(session, name).await?.is_none() {
-            adopt(context, plan, confirmed, first).await;
+        match record::read(session, name).await? {
+            None => adopt(context, plan, confirmed, first).await,
+            Some(record) => joined(context, &record, plan).await?,
         }
         return Ok(confirmed);
     }
@@ -50,7 +51,7 @@ fn confirmed(state: &SlotState) -> Result<Lsn> {
 /// A slot of which there is no record: another reader's, or recording it failed. Routing goes on without one, so what fails is said, at the first
 /// look alone.
 async fn adopt(context: &Context, plan: &Plan, confirmed: Lsn, first: bool) {
-    match record::adopt(context, confirmed).await {
+    match record::adopt(context, confirmed, &plan.tables).await {
         Ok(true) if !plan.tables.is_empty() => context.reporter.note(format!(
             "took up replication slot \"{}\" at {confirmed}: rows that are there now count as from before the slot, and are never cleaned up \
              (outbox clean --before-slot does that, if they all were published)",
@@ -60,6 +61,20 @@ async fn adopt(context: &Context, plan: &Plan, confirmed: Lsn, first: bool) {
         Err(error) if first => record::unrecorded(context, &error),
         Err(error) => tracing::debug!("the slot's beginning could not be recorded: {error}"),
     }
+}
+
+/// Tables that were not routed when the slot's stream began: what is in them was not published then.
+pub async fn joined(context: &Context, record: &SlotRecord, plan: &Plan) -> Result<()> {
+    let new = record::join(context, record, &plan.tables).await?;
+    if !new.is_empty() {
+        let names: Vec<String> = new.iter().map(|table| table.name.to_string()).collect();
+        context.reporter.note(format!(
+            "rows of {} are routed from now on: those that are there already are not published, and never cleaned up (outbox clean --before-slot \
+             does that, if they all were)",
+            names.join(", ")
+        ));
+    }
+    Ok(())
 }
 
 async fn make(context: &Context, plan: &Plan) -> Result<()> {
@@ -97,7 +112,7 @@ async fn make(context: &Context, plan: &Plan) -> Result<()> {
     let seen: String =
         session.query_one("SELECT pg_catalog.txid_current_snapshot()::text", &[]).await?.get(0);
     drop(session);
-    note_beginning(context, &made, seen).await?;
+    note_beginning(context, plan, &made, seen).await?;
     if rows_before(context, plan, &made).await? {
         context.reporter.note(
             "the outbox has rows from before the slot: they are not published (outbox run --snapshot does that at the first start), and \
@@ -129,12 +144,17 @@ async fn publish(context: &Context, plan: &Plan, made: &ExportedSlot) -> Result<
         context.slot, made.consistent_point
     ));
     // Kafka has what was there: nothing is from before the slot.
-    note_beginning(context, made, "1:1:".to_owned()).await
+    note_beginning(context, plan, made, "1:1:".to_owned()).await
 }
 
-async fn note_beginning(context: &Context, made: &ExportedSlot, snapshot: String) -> Result<()> {
-    let record =
-        SlotRecord { consistent_point: made.consistent_point, snapshot, shared: false, adopted: false };
+async fn note_beginning(context: &Context, plan: &Plan, made: &ExportedSlot, snapshot: String) -> Result<()> {
+    let record = SlotRecord {
+        consistent_point: made.consistent_point,
+        tables: record::together(&plan.tables, &snapshot),
+        snapshot,
+        shared: false,
+        adopted: false,
+    };
     record::note(context, &record).await
 }
 

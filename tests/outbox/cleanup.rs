@@ -271,3 +271,25 @@ async fn of_a_partitioned_outbox_whole_days_are_dropped() {
         .await;
     rig.end().await;
 }
+
+/// A second outbox table joins a slot that is there: what was in it was never published, however young the slot's own record calls it.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_from_before_their_table_was_routed_stay() {
+    let mut rig = Rig::new(TABLE).await.start().await;
+    rig.sql(INSERT).await;
+    assert_eq!(rig.records("Order", 1000).await.len(), 1000);
+    rig.stop().await;
+    rig.sql(&TABLE.replace("outbox", "second")).await;
+    rig.sql(&INSERT.replace("outbox", "second")).await;
+    let mut rig = rig.arg("--set").arg("outbox.table=outbox,second");
+    rig.restart().await;
+    rig.running.as_mut().unwrap().wait_for_stderr("\"second\" are routed from now on").await;
+    rig.sql(&INSERT.replace("outbox", "second").replace("1000", "500")).await;
+    assert_eq!(rig.records("Order", 1500).await.len(), 1500, "those that were there first never come");
+    let output = clean(&rig, &["--set", "outbox.table=outbox,second"]).await.expect_code(0);
+    assert!(output.stdout.contains("1000 rows from before"), "{output:#?}");
+    assert_eq!(rows(&rig).await, 0);
+    let left: i64 = rig.source.value(&rig.database, "SELECT count(*) FROM second").await;
+    assert_eq!(left, 1000, "not published, and deleted");
+    rig.end().await;
+}
