@@ -116,7 +116,8 @@ impl KafkaSink {
     fn open(&mut self) {
         if !std::mem::replace(&mut self.opened, true) {
             self.encoder.set_now(now());
-            self.idle(self.from, None);
+            // No later position takes its place: by it those that follow are known to have nothing missing before them.
+            self.position(self.from, None, false);
         }
     }
 
@@ -260,6 +261,11 @@ impl KafkaSink {
     }
 
     fn idle(&mut self, lsn: Lsn, entry: Option<usize>) {
+        self.position(lsn, entry, true);
+    }
+
+    /// A heartbeat. `passing`: a later one may say it as well.
+    fn position(&mut self, lsn: Lsn, entry: Option<usize>, passing: bool) {
         let mut heartbeat = None;
         self.encoder.heartbeat(lsn, &mut |message| heartbeat = Some(Waiting::of(&message)));
         let Some(mut heartbeat) = heartbeat else { return };
@@ -267,7 +273,7 @@ impl KafkaSink {
         heartbeat.headers.extend(self.origin.iter().cloned());
         let mut ledger = self.producer.shared.ledger();
         let entry = entry.unwrap_or_else(|| ledger.open());
-        ledger.close(entry, lsn, heartbeat, true);
+        ledger.close(entry, lsn, heartbeat, passing);
         drop(ledger);
         self.producer.mark();
     }
