@@ -2,6 +2,7 @@
 
 use tokio_postgres::{Client, Row, Transaction};
 
+use crate::commit::commit;
 use crate::connect::Connect;
 use crate::error::{Error, Failure};
 use crate::event::{Typed, typed};
@@ -69,7 +70,7 @@ async fn again<H: Handler>(
         Ok(Typed::Unknown) => return Err(Failure::poison("the event's type is not known")),
         Err(error) => return Err(Failure::poison(error)),
     }
-    tx.commit().await?;
+    commit(tx).await?;
     Ok(true)
 }
 

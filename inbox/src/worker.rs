@@ -19,6 +19,7 @@ use tokio_postgres::Transaction;
 use tokio_util::sync::CancellationToken;
 
 use crate::cleanup::cleanup;
+use crate::commit::commit;
 use crate::connect::Connect;
 use crate::database::Database;
 use crate::dead::{Letter, Letters};
@@ -34,7 +35,8 @@ pub trait Handler: Sync {
     type Event: DeserializeOwned + Send;
 
     /// Acts on one event with `tx`, which commits together with the event's id. On an error everything done with `tx` is rolled back, and
-    /// the event comes again or becomes a dead letter: see [`Failure`]; `?` on a database error chooses by its SQLSTATE.
+    /// the event comes again or becomes a dead letter: see [`Failure`]; `?` on a database error chooses by its SQLSTATE. What may fail and
+    /// is not returned has to stand behind a `SAVEPOINT`, with `ROLLBACK TO` it: PostgreSQL commits nothing after an error.
     fn handle(
         &self,
         tx: &Transaction<'_>,
@@ -237,7 +239,7 @@ impl<C: Connect> Worker<C> {
             Err(error) => return Err(("parse", Failure::poison(error))),
         };
         handler.handle(&tx, event, message).await.map_err(|failure| ("handle", failure))?;
-        tx.commit().await.map_err(around)?;
+        commit(tx).await.map_err(|failure| ("handle", failure))?;
         Ok(Outcome::Handled)
     }
 

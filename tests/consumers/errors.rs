@@ -1,0 +1,97 @@
+//! What a handler's own errors become, and what it does not say.
+
+use std::fmt;
+
+use inbox::{DeadLetters, Failure, Handler, Message, Transaction, Worker};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{NOTES, Rig};
+
+/// Does things that a handler should not.
+struct Careless;
+
+#[derive(Deserialize)]
+enum Event {
+    Noted {
+        seq: i32,
+    },
+    /// Goes on after an error of the database, as if there had been none.
+    Swallowed,
+    /// Asks for a row that is not there.
+    Absent,
+    /// Its statement is canceled, and it says so with an error of its own.
+    Wrapped,
+}
+
+#[derive(Debug)]
+struct Own(tokio_postgres::Error);
+
+impl fmt::Display for Own {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("the stock could not be asked")
+    }
+}
+
+impl std::error::Error for Own {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+impl Handler for Careless {
+    type Event = Event;
+
+    async fn handle(&self, tx: &Transaction<'_>, event: Event, message: &Message) -> Result<(), Failure> {
+        let insert = "INSERT INTO notes (key, seq) VALUES ($1, $2)";
+        match event {
+            Event::Noted { seq } => {
+                tx.execute(insert, &[&message.key, &seq]).await?;
+            }
+            Event::Swallowed => {
+                tx.execute(insert, &[&message.key, &2]).await?;
+                if let Err(error) = tx.execute("INSERT INTO once VALUES (1)", &[]).await {
+                    assert_eq!(error.code().unwrap().code(), "23505");
+                }
+            }
+            Event::Absent => {
+                tx.query_one("SELECT FROM notes WHERE seq = -7", &[]).await?;
+            }
+            Event::Wrapped => {
+                tx.execute("SELECT 1 FROM gate WHERE open OR pg_sleep(20) IS NULL", &[])
+                    .await
+                    .map_err(Own)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn letters(rig: &Rig<'_>) -> String {
+    let lines = "SELECT coalesce(string_agg(id || ' ' || stage || ' ' || attempts || ' ' || error, E'\n' ORDER BY id), '')
+                 FROM inbox.dead_letters";
+    rig.server.value(&rig.name, lines).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_that_a_handler_swallows_is_a_dead_letter_and_not_a_rollback_in_silence() {
+    let rig =
+        Rig::new(1, &format!("{NOTES}; CREATE TABLE once (id int PRIMARY KEY); INSERT INTO once VALUES (1)"))
+            .await;
+    rig.event("swallowed", "k", "Swallowed", &json!(null)).await;
+    rig.event("good", "k", "Noted", &json!({"seq": 1})).await;
+    let mut options = rig.options();
+    options.dead_letters = DeadLetters::Table;
+    let worker = rig.worker(options.clone(), Careless);
+    worker.wait("both", |stats| stats.handled() + stats.dead_letters() == 2).await;
+    worker.stop().await;
+    let found = letters(&rig).await;
+    assert!(found.starts_with("swallowed handle 5 ") && found.contains("SAVEPOINT"), "{found}");
+    assert_eq!(rig.count("SELECT count(*) FROM notes WHERE seq = 1").await, 1);
+    // Tried again, it is no more than it was.
+    let worker = Worker::new(options, inbox::plain(rig.server.uri(&rig.name).parse().unwrap()));
+    let replayed = worker.replay(&Careless).await.unwrap();
+    assert_eq!((replayed.handled, replayed.failed), (0, 1));
+    assert!(letters(&rig).await.starts_with("swallowed handle 6 "));
+    assert_eq!(rig.count("SELECT count(*) FROM notes").await, 1);
+}
