@@ -95,3 +95,33 @@ async fn an_error_that_a_handler_swallows_is_a_dead_letter_and_not_a_rollback_in
     assert!(letters(&rig).await.starts_with("swallowed handle 6 "));
     assert_eq!(rig.count("SELECT count(*) FROM notes").await, 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_is_not_there_is_a_dead_letter_and_what_is_behind_it_goes_on() {
+    let rig = Rig::new(1, NOTES).await;
+    rig.event("absent", "k", "Absent", &json!(null)).await;
+    rig.event("good", "k", "Noted", &json!({"seq": 1})).await;
+    let mut options = rig.options();
+    options.dead_letters = DeadLetters::Table;
+    let worker = rig.worker(options, Careless);
+    worker.wait("the one behind it", |stats| stats.handled() == 1).await;
+    assert_eq!(worker.stop().await.dead_letters(), 1);
+    assert!(letters(&rig).await.starts_with("absent handle 5 "));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_the_surroundings_is_so_in_an_error_of_the_handlers_own_too() {
+    let schema = format!("{NOTES}; CREATE TABLE gate (open bool); INSERT INTO gate VALUES (false)");
+    let rig = Rig::new(1, &schema).await;
+    rig.server.sql("postgres", &format!("ALTER DATABASE {} SET statement_timeout = '200ms'", rig.name)).await;
+    rig.event("wrapped", "k", "Wrapped", &json!(null)).await;
+    let mut options = rig.options();
+    options.dead_letters = DeadLetters::Table;
+    let worker = rig.worker(options, Careless);
+    worker
+        .wait("more tries than a letter has", |stats| stats.retries() > 8 || stats.dead_letters() > 0)
+        .await;
+    rig.server.sql(&rig.name, "SET statement_timeout = 0; UPDATE gate SET open = true").await;
+    worker.wait("the event", |stats| stats.handled() == 1 || stats.dead_letters() > 0).await;
+    assert_eq!(worker.stop().await.dead_letters(), 0, "{}", letters(&rig).await);
+}
