@@ -76,14 +76,13 @@ async fn again<H: Handler>(
 
 fn message(topic: &str, id: &str, row: &Row, form: Payload) -> Result<Message, Failure> {
     let headers: serde_json::Value = row.get(2);
-    let headers: Vec<(&str, &str)> = headers
+    let headers = headers
         .as_object()
         .into_iter()
         .flatten()
-        .filter_map(|(name, value)| Some((name.as_str(), value.as_str()?)))
-        // A record without an id of its own was put aside under its place.
-        .chain([("id", id)])
-        .collect();
+        .filter_map(|(name, value)| Some((name.as_str(), value.as_str()?)));
+    // A record without an id of its own, or with one that can't be kept, was put aside under its place.
+    let headers: Vec<(&str, &str)> = std::iter::once(("id", id)).chain(headers).collect();
     let place = Place { topic, partition: row.get(3), offset: row.get(4) };
     let headers = headers.iter().map(|(name, value)| (*name, value.as_bytes()));
     Ok(Message::from_parts(place, row.get(0), row.get(1), headers, form)?)

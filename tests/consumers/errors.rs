@@ -6,7 +6,7 @@ use inbox::{DeadLetters, Failure, Handler, Message, Transaction, Worker};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{NOTES, Rig};
+use super::{NOTES, Notes, Rig, Sent};
 
 /// Does things that a handler should not.
 struct Careless;
@@ -124,4 +124,17 @@ async fn what_is_wrong_with_the_surroundings_is_so_in_an_error_of_the_handlers_o
     rig.server.sql(&rig.name, "SET statement_timeout = 0; UPDATE gate SET open = true").await;
     worker.wait("the event", |stats| stats.handled() == 1 || stats.dead_letters() > 0).await;
     assert_eq!(worker.stop().await.dead_letters(), 0, "{}", letters(&rig).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_header_id_is_not_the_events_id() {
+    let rig = Rig::new(1, NOTES).await;
+    for (id, seq) in [("1", 1), ("2", 2)] {
+        let headers = vec![("id", id.to_owned()), ("eventType", "Noted".into()), ("id", "x".to_owned())];
+        rig.send(Sent { key: "k", value: &format!(r#"{{"seq":{seq}}}"#), headers }).await;
+    }
+    let worker = rig.worker(rig.options(), Notes);
+    worker.wait("both", |stats| stats.handled() + stats.duplicates() == 2).await;
+    assert_eq!(worker.stop().await.duplicates(), 0);
+    assert_eq!(rig.count("SELECT count(*) FROM notes").await, 2);
 }
