@@ -183,7 +183,7 @@ impl<C: Connect> Worker<C> {
             Err(malformed) => {
                 let error = malformed.to_string();
                 let letter = Letter { record, id: &place, stage: "parse", error: &error, attempts: 1 };
-                return self.bury(&letter, database, letters, &mut tries, stop).await;
+                return self.bury(letter, &place, database, letters, &mut tries, stop).await;
             }
         };
         loop {
@@ -207,7 +207,7 @@ impl<C: Connect> Worker<C> {
                     Kind::Counted | Kind::Poison => {
                         let (id, error, attempts) = (&message.id, &failure.text, tries.attempts);
                         let letter = Letter { record, id, stage, error, attempts };
-                        return self.bury(&letter, database, letters, &mut tries, stop).await;
+                        return self.bury(letter, &place, database, letters, &mut tries, stop).await;
                     }
                 },
             };
@@ -243,24 +243,28 @@ impl<C: Connect> Worker<C> {
         Ok(Outcome::Handled)
     }
 
-    /// Puts an event aside; as often as it takes.
-    async fn bury(
+    /// Puts an event aside; as often as it takes. An id that can't be marked (it is too long for an index, say) gives way to the event's `place`.
+    async fn bury<'a>(
         &self,
-        letter: &Letter<'_>,
+        mut letter: Letter<'a>,
+        place: &'a str,
         database: &mut Database,
         letters: &Letters,
         tries: &mut Tries,
         stop: &CancellationToken,
     ) -> Result<(), Stopped> {
         loop {
+            let mut marked = true;
             let buried = async {
                 let client = database.client(&self.connect).await?;
                 let tx = client.transaction().await?;
                 let topic = letter.record.topic();
-                if tx.execute(MARK, &[&self.options.group, &topic, &letter.id]).await? == 0 {
+                let mark = tx.execute(MARK, &[&self.options.group, &topic, &letter.id]).await;
+                marked = mark.is_ok();
+                if mark? == 0 {
                     return Ok(false);
                 }
-                letters.write(&self.client(), &self.options.group, letter, &tx).await?;
+                letters.write(&self.client(), &self.options.group, &letter, &tx).await?;
                 tx.commit().await?;
                 Ok::<bool, Failure>(true)
             };
@@ -281,7 +285,10 @@ impl<C: Connect> Worker<C> {
                     self.stats.add_duplicate();
                     return Ok(());
                 }
-                Err(failure) => self.pause(tries, &failure, letter.id, stop).await?,
+                Err(failure) if !marked && failure.kind != Kind::Surroundings && letter.id != place => {
+                    letter.id = place;
+                }
+                Err(failure) => self.pause(tries, &failure, place, stop).await?,
             }
         }
     }

@@ -126,6 +126,32 @@ async fn what_is_wrong_with_the_surroundings_is_so_in_an_error_of_the_handlers_o
     assert_eq!(worker.stop().await.dead_letters(), 0, "{}", letters(&rig).await);
 }
 
+/// Too long for the index of `inbox.processed`, and it can't be made shorter.
+fn long_id() -> String {
+    let mut state = 7u64;
+    let mut letter = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(b'!' + u8::try_from((state >> 33) % 90).unwrap())
+    };
+    (0..4000).map(|_| letter()).filter(|letter| *letter != '"').collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_that_the_inbox_can_t_hold_keeps_nothing_back() {
+    let rig = Rig::new(1, NOTES).await;
+    let headers = vec![("id", long_id()), ("eventType", "Noted".to_owned())];
+    rig.send(Sent { key: "k", value: r#"{"seq":1}"#, headers }).await;
+    rig.event("good", "k", "Noted", &json!({"seq": 2})).await;
+    let mut options = rig.options();
+    options.dead_letters = DeadLetters::Table;
+    let worker = rig.worker(options, Notes);
+    worker.wait("the one behind it", |stats| stats.handled() == 1).await;
+    assert_eq!(worker.stop().await.dead_letters(), 1);
+    let found = letters(&rig).await;
+    assert!(found.starts_with(&format!("{}/0/0 handle 5 ", rig.name)), "{found}");
+}
+
+/// As `emit` publishes them: the event's id, and then the headers that were given.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_header_id_is_not_the_events_id() {
     let rig = Rig::new(1, NOTES).await;
