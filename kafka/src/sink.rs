@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use bytes::Bytes;
 use pg::{Lsn, QualifiedName, Result};
 use pipeline::envelope::{Encoder, Message, Topics};
-use pipeline::{Change, ChangeSink, Chunk, Durable, Event, PgTimestamp, Relation};
+use pipeline::{Change, ChangeSink, Chunk, Durable, Event, PgTimestamp, Relation, RelationId};
 use tokio::sync::watch;
 
 use crate::announcement::{Announcement, now};
@@ -31,6 +31,8 @@ pub struct KafkaSink {
     /// Partitions of each table's topic.
     partitions: HashMap<String, usize>,
     known: HashSet<QualifiedName>,
+    /// The name under which each table was met last.
+    names: HashMap<RelationId, QualifiedName>,
     durable: watch::Receiver<Durable>,
     capacity: usize,
     /// The open transaction's entry.
@@ -96,6 +98,7 @@ impl KafkaSink {
             admin,
             partitions,
             known: HashSet::new(),
+            names: HashMap::new(),
             durable,
             capacity: options.in_flight_bytes,
             entry: None,
@@ -142,6 +145,15 @@ impl KafkaSink {
             self.partitions.extend(made);
         }
         self.known.insert(relation.name.clone());
+        let before = self.names.insert(relation.id, relation.name.clone());
+        if let Some(before) = before.filter(|before| *before != relation.name) {
+            // No event says of which table it is but by its name.
+            tracing::warn!(
+                "table {before} was renamed to {} on the source: its events are in another topic from here on, and a writer that feeds {before} \
+                 does not apply them",
+                relation.name
+            );
+        }
         Ok(())
     }
 
