@@ -20,7 +20,7 @@ use crate::options::DeadLetters;
 /// What is written about an event.
 pub(crate) struct Letter<'a> {
     pub record: &'a BorrowedMessage<'a>,
-    /// Of a record without an id: where it stands.
+    /// Of a record without an id, or with one that can't be kept: where it stands.
     pub id: &'a str,
     /// `parse`: it is no event of the handler's type; `handle`: the handler refused it.
     pub stage: &'static str,

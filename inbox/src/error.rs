@@ -1,9 +1,9 @@
 //! What goes wrong: with the worker, or with one event.
 
-use std::fmt;
+use std::{fmt, io};
 
 use rdkafka::error::KafkaError;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
 
 /// A worker that can't go on. What passes by itself never ends it.
 #[derive(Debug, thiserror::Error)]
@@ -52,28 +52,47 @@ impl Failure {
     }
 }
 
+/// Looks for an error of the database in the whole chain of sources. One whose `source()` leaves that error out (`#[error(transparent)]` does,
+/// and where no server has answered nothing of it is left then) has to say itself what it is: [`Failure::wait`].
 impl<E: std::error::Error + 'static> From<E> for Failure {
     fn from(error: E) -> Failure {
-        let error: &(dyn std::error::Error + 'static) = &error;
-        match error.downcast_ref::<tokio_postgres::Error>() {
-            Some(error) => Failure {
-                kind: if surroundings(error) { Kind::Surroundings } else { Kind::Counted },
-                text: describe(error),
-            },
-            None => Failure::retry(error),
+        let outermost: &(dyn std::error::Error + 'static) = &error;
+        for cause in std::iter::successors(Some(outermost), |error| error.source()) {
+            let (around, text) = if let Some(error) = cause.downcast_ref::<tokio_postgres::Error>() {
+                (surroundings(error), describe(error))
+            } else if let Some(error) = cause.downcast_ref::<DbError>() {
+                (passes(error.code()), described(error))
+            } else {
+                continue;
+            };
+            return Failure { kind: if around { Kind::Surroundings } else { Kind::Counted }, text };
         }
+        Failure::retry(error)
     }
 }
 
-/// SQLSTATEs that say nothing about the statement: <https://www.postgresql.org/docs/current/errcodes-appendix.html>
+/// Is it nothing of the statement's own?
 pub(crate) fn surroundings(error: &tokio_postgres::Error) -> bool {
-    let Some(code) = error.code() else {
-        // No server has spoken: the connection is gone. A value that Rust and the column's type disagree about is the handler's mistake.
-        let conversion = std::error::Error::source(error)
-            .is_some_and(|source| source.is::<tokio_postgres::types::WrongType>());
-        return error.is_closed() || !conversion;
-    };
-    let (class, code) = (code.code().get(..2).unwrap_or_default(), code);
+    if let Some(code) = error.code() {
+        return passes(code);
+    }
+    if error.is_closed() || error.to_string().starts_with(TLS) {
+        return true;
+    }
+    // No server has spoken. What could not be sent or read is the connection's; what Rust and the server disagree about (a row that is not
+    // there, a NULL, a type, the number of parameters) is the handler's, and so is what can't be written down as a message.
+    let first = std::error::Error::source(error);
+    std::iter::successors(first, |error| error.source())
+        .filter_map(|error| error.downcast_ref::<io::Error>())
+        .any(|error| error.kind() != io::ErrorKind::InvalidInput)
+}
+
+/// How an error of the handshake begins; its source is whatever the TLS library has.
+const TLS: &str = "error performing TLS handshake";
+
+/// SQLSTATEs that say nothing about the statement: <https://www.postgresql.org/docs/current/errcodes-appendix.html>
+fn passes(code: &SqlState) -> bool {
+    let class = code.code().get(..2).unwrap_or_default();
     matches!(class, "08" | "40" | "53" | "58" | "XX")
         || [
             SqlState::ADMIN_SHUTDOWN,
@@ -90,12 +109,16 @@ pub(crate) fn surroundings(error: &tokio_postgres::Error) -> bool {
 /// A server's own message without its DETAIL, which holds values of rows.
 pub(crate) fn describe(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
-        Some(db) => format!("{} [{}]", db.message(), db.code().code()),
+        Some(db) => described(db),
         None => match std::error::Error::source(error) {
             Some(source) => format!("{error}: {source}"),
             None => error.to_string(),
         },
     }
+}
+
+fn described(error: &DbError) -> String {
+    format!("{} [{}]", error.message(), error.code().code())
 }
 
 #[cfg(test)]

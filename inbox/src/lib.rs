@@ -66,6 +66,7 @@
 //! What it can't do: undo effects outside of the database. A handler that sends a mail may send it twice; write it to an outbox instead.
 
 mod cleanup;
+mod commit;
 mod connect;
 mod database;
 mod dead;

@@ -40,7 +40,7 @@ pub struct Message {
     pub topic: String,
     pub partition: i32,
     pub offset: i64,
-    /// The event's own id: header `id`, or else its position in the source's WAL. The same event always has the same one.
+    /// The event's own id: the first header `id`, or else its position in the source's WAL. The same event always has the same one.
     pub id: String,
     /// From the header or the envelope, whichever the route places.
     pub event_type: Option<String>,
@@ -80,7 +80,13 @@ impl Message {
     /// It is not an event in any of the forms.
     pub fn parse(record: &BorrowedMessage<'_>, form: Payload) -> Result<Message, Malformed> {
         let headers = record.headers().iter().flat_map(|headers| headers.iter()).collect::<Vec<_>>();
-        let headers = headers.iter().filter_map(|header| Some((header.key, header.value?)));
+        // Of several the first is the router's, also where it has no value; others may have come along with the event.
+        let id = headers.iter().position(|header| header.key == ID);
+        let headers = headers
+            .iter()
+            .enumerate()
+            .filter(|(at, header)| header.key != ID || Some(*at) == id)
+            .filter_map(|(_, header)| Some((header.key, header.value?)));
         let place = Place { topic: record.topic(), partition: record.partition(), offset: record.offset() };
         let mut message = Message::from_parts(place, record.key(), record.payload(), headers, form)?;
         message.timestamp = record.timestamp().to_millis();
@@ -99,10 +105,15 @@ impl Message {
         form: Payload,
     ) -> Result<Message, Malformed> {
         let text = |bytes| std::str::from_utf8(bytes).ok().map(unquoted).filter(|text| !text.contains('\0'));
-        let headers: BTreeMap<String, String> = headers
-            .into_iter()
-            .filter_map(|(name, value)| Some((name.replace('\0', ""), text(value)?)))
-            .collect();
+        let mut all = BTreeMap::new();
+        for (name, value) in headers {
+            let Some(value) = text(value) else { continue };
+            // The last of a name counts, but for the event's id.
+            if name != ID || !all.contains_key(ID) {
+                all.insert(name.replace('\0', ""), value);
+            }
+        }
+        let headers = all;
         let found = Value::read(value, form)?;
         let id = headers.get(ID).or_else(|| headers.get(POSITION)).or(found.placed.get(ID));
         let id = id.filter(|id| !id.is_empty()).cloned().ok_or(Malformed::NoId)?;
@@ -229,6 +240,14 @@ mod tests {
         let like = r#"{"payload":{"a":7},"n":1}"#;
         assert_eq!(read(like, Payload::Value).unwrap().0.as_deref(), Some(like));
         assert_eq!(read("[]", Payload::Envelope), Err(Malformed::NoEnvelope));
+    }
+
+    #[test]
+    fn the_first_id_is_the_events() {
+        let place = Place { topic: "t", partition: 0, offset: 0 };
+        let headers = [("id", &b"1"[..]), ("id", b"x"), ("a", b"1"), ("a", b"2")];
+        let message = Message::from_parts(place, None, None, headers, Payload::Detect).unwrap();
+        assert_eq!((&message.id[..], &message.headers["id"][..], &message.headers["a"][..]), ("1", "1", "2"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use tokio_postgres::{Client, Row, Transaction};
 
+use crate::commit::commit;
 use crate::connect::Connect;
 use crate::error::{Error, Failure};
 use crate::event::{Typed, typed};
@@ -69,20 +70,19 @@ async fn again<H: Handler>(
         Ok(Typed::Unknown) => return Err(Failure::poison("the event's type is not known")),
         Err(error) => return Err(Failure::poison(error)),
     }
-    tx.commit().await?;
+    commit(tx).await?;
     Ok(true)
 }
 
 fn message(topic: &str, id: &str, row: &Row, form: Payload) -> Result<Message, Failure> {
     let headers: serde_json::Value = row.get(2);
-    let headers: Vec<(&str, &str)> = headers
+    let headers = headers
         .as_object()
         .into_iter()
         .flatten()
-        .filter_map(|(name, value)| Some((name.as_str(), value.as_str()?)))
-        // A record without an id of its own was put aside under its place.
-        .chain([("id", id)])
-        .collect();
+        .filter_map(|(name, value)| Some((name.as_str(), value.as_str()?)));
+    // A record without an id of its own, or with one that can't be kept, was put aside under its place.
+    let headers: Vec<(&str, &str)> = std::iter::once(("id", id)).chain(headers).collect();
     let place = Place { topic, partition: row.get(3), offset: row.get(4) };
     let headers = headers.iter().map(|(name, value)| (*name, value.as_bytes()));
     Ok(Message::from_parts(place, row.get(0), row.get(1), headers, form)?)

@@ -19,6 +19,7 @@ use tokio_postgres::Transaction;
 use tokio_util::sync::CancellationToken;
 
 use crate::cleanup::cleanup;
+use crate::commit::commit;
 use crate::connect::Connect;
 use crate::database::Database;
 use crate::dead::{Letter, Letters};
@@ -34,7 +35,8 @@ pub trait Handler: Sync {
     type Event: DeserializeOwned + Send;
 
     /// Acts on one event with `tx`, which commits together with the event's id. On an error everything done with `tx` is rolled back, and
-    /// the event comes again or becomes a dead letter: see [`Failure`]; `?` on a database error chooses by its SQLSTATE.
+    /// the event comes again or becomes a dead letter: see [`Failure`]; `?` on a database error chooses by its SQLSTATE. What may fail and
+    /// is not returned has to stand behind a `SAVEPOINT`, with `ROLLBACK TO` it: PostgreSQL commits nothing after an error.
     fn handle(
         &self,
         tx: &Transaction<'_>,
@@ -181,7 +183,7 @@ impl<C: Connect> Worker<C> {
             Err(malformed) => {
                 let error = malformed.to_string();
                 let letter = Letter { record, id: &place, stage: "parse", error: &error, attempts: 1 };
-                return self.bury(&letter, database, letters, &mut tries, stop).await;
+                return self.bury(letter, &place, database, letters, &mut tries, stop).await;
             }
         };
         loop {
@@ -205,7 +207,7 @@ impl<C: Connect> Worker<C> {
                     Kind::Counted | Kind::Poison => {
                         let (id, error, attempts) = (&message.id, &failure.text, tries.attempts);
                         let letter = Letter { record, id, stage, error, attempts };
-                        return self.bury(&letter, database, letters, &mut tries, stop).await;
+                        return self.bury(letter, &place, database, letters, &mut tries, stop).await;
                     }
                 },
             };
@@ -237,28 +239,32 @@ impl<C: Connect> Worker<C> {
             Err(error) => return Err(("parse", Failure::poison(error))),
         };
         handler.handle(&tx, event, message).await.map_err(|failure| ("handle", failure))?;
-        tx.commit().await.map_err(around)?;
+        commit(tx).await.map_err(|failure| ("handle", failure))?;
         Ok(Outcome::Handled)
     }
 
-    /// Puts an event aside; as often as it takes.
-    async fn bury(
+    /// Puts an event aside; as often as it takes. An id that can't be marked (it is too long for an index, say) gives way to the event's `place`.
+    async fn bury<'a>(
         &self,
-        letter: &Letter<'_>,
+        mut letter: Letter<'a>,
+        place: &'a str,
         database: &mut Database,
         letters: &Letters,
         tries: &mut Tries,
         stop: &CancellationToken,
     ) -> Result<(), Stopped> {
         loop {
+            let mut marked = true;
             let buried = async {
                 let client = database.client(&self.connect).await?;
                 let tx = client.transaction().await?;
                 let topic = letter.record.topic();
-                if tx.execute(MARK, &[&self.options.group, &topic, &letter.id]).await? == 0 {
+                let mark = tx.execute(MARK, &[&self.options.group, &topic, &letter.id]).await;
+                marked = mark.is_ok();
+                if mark? == 0 {
                     return Ok(false);
                 }
-                letters.write(&self.client(), &self.options.group, letter, &tx).await?;
+                letters.write(&self.client(), &self.options.group, &letter, &tx).await?;
                 tx.commit().await?;
                 Ok::<bool, Failure>(true)
             };
@@ -279,7 +285,10 @@ impl<C: Connect> Worker<C> {
                     self.stats.add_duplicate();
                     return Ok(());
                 }
-                Err(failure) => self.pause(tries, &failure, letter.id, stop).await?,
+                Err(failure) if !marked && failure.kind != Kind::Surroundings && letter.id != place => {
+                    letter.id = place;
+                }
+                Err(failure) => self.pause(tries, &failure, place, stop).await?,
             }
         }
     }

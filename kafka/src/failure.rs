@@ -14,6 +14,14 @@ pub fn classify(error: &KafkaError, doing: &str) -> Error {
         error => error.rdkafka_error_code(),
     };
     match code {
+        // The last is what the others of the same batch are told.
+        Some(Code::InvalidTimestamp | Code::InvalidRecord | Code::InvalidDifferentRecord) => {
+            Error::stop("KAFKA_RECORD_REFUSED", text).hint(
+                "the topic's settings refuse a record: its time is too far from the broker's clock (message.timestamp.after.max.ms, \
+                 message.timestamp.before.max.ms), or it has no key and the topic is compacted (cleanup.policy): kafka-configs.sh --alter; the \
+                 run then goes on by itself",
+            )
+        }
         Some(Code::MessageSizeTooLarge) => Error::stop("KAFKA_MESSAGE_TOO_LARGE", text),
         Some(
             Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed | Code::GroupAuthorizationFailed,
@@ -96,5 +104,13 @@ mod tests {
         assert_eq!(code(Code::TopicAuthorizationFailed), "KAFKA_DENIED");
         assert_eq!(code(Code::InvalidReplicationFactor), "KAFKA_REPLICATION");
         assert_eq!(code(Code::RequestTimedOut), "KAFKA");
+    }
+
+    #[test]
+    fn what_a_topic_refuses_whenever_it_is_sent_is_no_lost_connection() {
+        for code in [Code::InvalidTimestamp, Code::InvalidRecord, Code::InvalidDifferentRecord] {
+            let error = classify(&KafkaError::MessageProduction(code), "x");
+            assert_eq!((error.code(), error.class()), ("KAFKA_RECORD_REFUSED", pg::Class::Stop));
+        }
     }
 }

@@ -22,6 +22,7 @@
 
 mod announcement;
 mod aside;
+mod covered;
 mod failure;
 pub mod foreign;
 mod form;

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use bytes::Bytes;
 use pg::{Lsn, QualifiedName, Result};
 use pipeline::envelope::{Encoder, Message, Topics};
-use pipeline::{Change, ChangeSink, Chunk, Durable, Event, PgTimestamp, Relation};
+use pipeline::{Change, ChangeSink, Chunk, Durable, Event, PgTimestamp, Relation, RelationId};
 use tokio::sync::watch;
 
 use crate::announcement::{Announcement, now};
@@ -31,6 +31,8 @@ pub struct KafkaSink {
     /// Partitions of each table's topic.
     partitions: HashMap<String, usize>,
     known: HashSet<QualifiedName>,
+    /// The name under which each table was met last.
+    names: HashMap<RelationId, QualifiedName>,
     durable: watch::Receiver<Durable>,
     capacity: usize,
     /// The open transaction's entry.
@@ -96,6 +98,7 @@ impl KafkaSink {
             admin,
             partitions,
             known: HashSet::new(),
+            names: HashMap::new(),
             durable,
             capacity: options.in_flight_bytes,
             entry: None,
@@ -116,7 +119,8 @@ impl KafkaSink {
     fn open(&mut self) {
         if !std::mem::replace(&mut self.opened, true) {
             self.encoder.set_now(now());
-            self.idle(self.from, None);
+            // No later position takes its place: by it those that follow are known to have nothing missing before them.
+            self.position(self.from, None, false);
         }
     }
 
@@ -141,6 +145,15 @@ impl KafkaSink {
             self.partitions.extend(made);
         }
         self.known.insert(relation.name.clone());
+        let before = self.names.insert(relation.id, relation.name.clone());
+        if let Some(before) = before.filter(|before| *before != relation.name) {
+            // No event says of which table it is but by its name.
+            tracing::warn!(
+                "table {before} was renamed to {} on the source: its events are in another topic from here on, and a writer that feeds {before} \
+                 does not apply them",
+                relation.name
+            );
+        }
         Ok(())
     }
 
@@ -260,6 +273,11 @@ impl KafkaSink {
     }
 
     fn idle(&mut self, lsn: Lsn, entry: Option<usize>) {
+        self.position(lsn, entry, true);
+    }
+
+    /// A heartbeat. `passing`: a later one may say it as well.
+    fn position(&mut self, lsn: Lsn, entry: Option<usize>, passing: bool) {
         let mut heartbeat = None;
         self.encoder.heartbeat(lsn, &mut |message| heartbeat = Some(Waiting::of(&message)));
         let Some(mut heartbeat) = heartbeat else { return };
@@ -267,7 +285,7 @@ impl KafkaSink {
         heartbeat.headers.extend(self.origin.iter().cloned());
         let mut ledger = self.producer.shared.ledger();
         let entry = entry.unwrap_or_else(|| ledger.open());
-        ledger.close(entry, lsn, heartbeat, true);
+        ledger.close(entry, lsn, heartbeat, passing);
         drop(ledger);
         self.producer.mark();
     }

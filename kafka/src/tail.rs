@@ -10,6 +10,7 @@ use rdkafka::topic_partition_list::Offset;
 
 use crate::announcement::Announcement;
 use crate::aside::Aside;
+use crate::covered::{Covered, Unknown};
 use crate::failure::classify;
 use crate::options::{Options, Quiet, REQUEST, made};
 use crate::reach::reach;
@@ -26,7 +27,7 @@ const HEARTBEATS: i64 = 1000;
 pub struct Tail {
     /// End LSN of the last transaction that is whole.
     pub end: Option<Lsn>,
-    /// The last idle position.
+    /// The last idle position before which nothing is missing.
     pub idle: Option<Lsn>,
     /// Where the target was when the run was announced.
     pub announced: Option<Lsn>,
@@ -117,6 +118,8 @@ fn read(options: &Options) -> Result<Tail> {
     let consumer = Aside::new(consumer);
     let topics = Topics::new(&options.prefix);
     let mut tail = Tail::default();
+    // Of one that is not there, or that holds no END any more, nothing can be said.
+    let mut ends = false;
     for (topic, wanted) in [(&topics.transaction, header::END), (&topics.heartbeat, header::POSITION)] {
         let watermarks = consumer.fetch_watermarks(topic, 0, REQUEST);
         let (low, high) = match watermarks {
@@ -138,8 +141,15 @@ fn read(options: &Options) -> Result<Tail> {
         let mut look = if wanted == header::END { LOOK } else { HEARTBEATS };
         loop {
             let from = low.max(high - look);
-            let found = scan(&consumer, topic, from, high, wanted, &mut tail)?;
+            let unknown = match (ends, from == low && low > 0) {
+                (false, _) => Unknown::All,
+                (true, true) => Unknown::First,
+                (true, false) => Unknown::Nothing,
+            };
+            let mut covered = Covered::new(tail.end, unknown);
+            let found = scan(&consumer, topic, (from, high), wanted, &mut covered, &mut tail)?;
             if wanted == header::END {
+                ends = options.transactions && (found.is_some() || low == 0);
                 tail.end = tail.end.max(found);
             } else {
                 tail.idle = tail.idle.max(found);
@@ -153,13 +163,13 @@ fn read(options: &Options) -> Result<Tail> {
     Ok(tail)
 }
 
-/// Reads `from..high`; the largest LSN in header `wanted`.
+/// Reads `from..high`; the largest LSN in header `wanted` that counts.
 fn scan(
     consumer: &BaseConsumer<Quiet>,
     topic: &str,
-    from: i64,
-    high: i64,
+    (from, high): (i64, i64),
     wanted: &str,
+    covered: &mut Covered,
     tail: &mut Tail,
 ) -> Result<Option<Lsn>> {
     let failed = |error| classify(&error, &format!("reading topic \"{topic}\""));
@@ -189,8 +199,12 @@ fn scan(
             // No reader's: what is before it is not in the topics because of it.
             tail.announced = tail.announced.max(lsn);
             tail.told = Announcement::read(text).or(tail.told.take());
+            covered.announced(lsn);
         } else {
-            found = found.max(lsn);
+            let after = text(AFTER).and_then(|after| after.parse().ok()).unwrap_or_default();
+            if wanted == header::END || lsn.is_some_and(|lsn| covered.counts(after, lsn)) {
+                found = found.max(lsn);
+            }
             tail.streamed = Announcement::read(text).or(tail.streamed.take());
         }
         tail.announcement = Announcement::read(text).or(tail.announcement.take());

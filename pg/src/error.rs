@@ -201,11 +201,10 @@ impl From<tokio_postgres::Error> for Error {
                 Some(tokio_postgres::error::ErrorPosition::Original(at)) => Some(*at),
                 _ => None,
             };
-            let raised = raised(db.code().code(), db.routine(), db.where_());
-            let mut out = Error::server(db.code().code(), raised.unwrap_or_else(|| db.message()))
+            let mut out = Error::server(db.code().code(), db.message())
                 .with_constraint(db.constraint().map(str::to_owned))
                 .with_position(position);
-            if let Some(hint) = db.hint().filter(|_| raised.is_none()) {
+            if let Some(hint) = db.hint() {
                 out = out.hint(hint);
             }
             return out;

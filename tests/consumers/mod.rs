@@ -1,6 +1,7 @@
 //! The consumers' library against a real broker and a real database: every event has its effect once, whatever happens.
 
 mod dead_letters;
+mod errors;
 mod once;
 pub mod process;
 mod rebalance;

@@ -161,3 +161,25 @@ async fn a_key_is_in_the_partition_where_java_puts_it() {
         assert_eq!(::kafka::partition(key, PARTITIONS), record.partition, "{text}");
     }
 }
+
+/// Each topic has the events of what it is named after, and END counts them so: the writer finds all of them, and those of the new name are
+/// not the table's that it feeds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_renamed_between_two_changes_of_a_transaction_does_not_end_the_run_and_is_said() {
+    let (kafka, prefix) = (Kafka::shared().await, Kafka::prefix());
+    let schema = "CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE other (id int PRIMARY KEY)";
+    let mut feed = Feed::of(schema).via(kafka, &prefix).ways(&[Way::Default]).start().await;
+    feed.source(
+        "INSERT INTO a VALUES (1); INSERT INTO other VALUES (1); ALTER TABLE a RENAME TO b; INSERT INTO b VALUES (2)",
+    )
+    .await;
+    feed.source("INSERT INTO other VALUES (2)").await;
+    feed.applied().await;
+    feed.expect_on_targets("SELECT id FROM a", &["1"]).await;
+    feed.expect_on_targets("SELECT count(*) FROM other", &["2"]).await;
+    for (table, events) in [("a", 1), ("b", 1), ("other", 2)] {
+        assert_eq!(kafka.records(&format!("{prefix}_default.public.{table}")).len(), events, "{table}");
+    }
+    feed.lanes[0].running.as_mut().unwrap().wait_for_stderr("was renamed to").await;
+    feed.end().await;
+}

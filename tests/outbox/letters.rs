@@ -85,8 +85,74 @@ async fn what_somebody_can_cure_is_no_dead_letter_and_nothing_is_confirmed_meanw
     rig.end().await;
 }
 
+/// Made by hand, with what brokers do by default: a time more than an hour ahead is refused, and so is a record without a key where the topic
+/// is compacted.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_settings_of_a_topic_refuse_is_a_dead_letter_and_the_next_event_is_published() {
+    let rig = Rig::new(
+        "CREATE TABLE outbox (id int PRIMARY KEY, aggregatetype text, aggregateid text, type text, payload text, at timestamptz)",
+    )
+    .await
+    .set("table.field.event.timestamp=at");
+    make(&rig, "Order").await;
+    make_with(&rig, "Compacted", &[("cleanup.policy", "compact")]).await;
+    make_with(&rig, "Stamped", &[("message.timestamp.type", "LogAppendTime")]).await;
+    let rig = rig.start().await;
+    rig.sql(
+        "INSERT INTO outbox VALUES (1, 'Order', 'a', 't', '{}', now() + interval '2 hours'); INSERT INTO outbox VALUES (2, 'Order', 'a', 't', '{}', now());
+         INSERT INTO outbox VALUES (3, 'Compacted', NULL, 't', '{}', now()); INSERT INTO outbox VALUES (4, 'Compacted', 'c', 't', '{}', now());
+         INSERT INTO outbox VALUES (5, 'Stamped', 'd', 't', '{}', now() + interval '2 hours')",
+    )
+    .await;
+    let letters = rig.records("dlq", 2).await;
+    let header = |at: usize, name: &str| letters[at].header(name).unwrap_or_default();
+    let seen = [0, 1].map(|at| (header(at, "walferry.outbox.id"), header(at, "walferry.error.stage")));
+    assert_eq!(seen, ["1", "3"].map(|id| (id.to_owned(), "produce".to_owned())));
+    assert!(header(0, "walferry.error").contains("message.timestamp.after.max.ms"), "{letters:?}");
+    assert!(header(1, "walferry.error").contains("compacted"), "{letters:?}");
+    for (topic, id) in [("Order", "2"), ("Compacted", "4"), ("Stamped", "5")] {
+        let records = rig.records(topic, 1).await;
+        assert_eq!(records.len(), 1);
+        assert_eq!(records[0].header("id").as_deref(), Some(id));
+    }
+    rig.delivered().await;
+    rig.end().await;
+}
+
+/// The settings change after the run has asked for them.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_topic_refuses_of_late_is_said_and_goes_on_once_the_topic_is_asked_again() {
+    let rig = Rig::new(
+        "CREATE TABLE outbox (id int PRIMARY KEY, aggregatetype text, aggregateid text, type text, payload text, at timestamptz)",
+    )
+    .await
+    .set("table.field.event.timestamp=at");
+    make_with(&rig, "Order", &[("message.timestamp.after.max.ms", "9223372036854775807")]).await;
+    let mut rig = rig.start().await;
+    let insert = |id: u32| {
+        format!("INSERT INTO outbox VALUES ({id}, 'Order', 'a', 't', '{{}}', now() + interval '2 hours')")
+    };
+    rig.sql(&insert(1)).await;
+    rig.records("Order", 1).await;
+    let topic = rig.topic("Order");
+    let change = rdkafka::admin::AlterConfig::new(rdkafka::admin::ResourceSpecifier::Topic(&topic))
+        .set("message.timestamp.after.max.ms", "3600000");
+    rig.kafka.admin().alter_configs([&change], &rdkafka::admin::AdminOptions::new()).await.unwrap();
+    rig.sql(&insert(2)).await;
+    rig.running.as_mut().unwrap().wait_for_stderr("KAFKA_RECORD_REFUSED").await;
+    let letters = rig.records("dlq", 1).await;
+    assert_eq!(letters[0].header("walferry.outbox.id").as_deref(), Some("2"));
+    rig.delivered().await;
+    rig.end().await;
+}
+
 async fn make(rig: &Rig, topic: &str) {
+    make_with(rig, topic, &[]).await;
+}
+
+async fn make_with(rig: &Rig, topic: &str, settings: &[(&str, &str)]) {
     let topic = rig.topic(topic);
     let new = rdkafka::admin::NewTopic::new(&topic, 1, rdkafka::admin::TopicReplication::Fixed(1));
+    let new = settings.iter().fold(new, |new, (name, value)| new.set(name, value));
     rig.kafka.admin().create_topics([&new], &rdkafka::admin::AdminOptions::new()).await.unwrap();
 }

@@ -157,6 +157,12 @@ async fn what_does_not_fit_is_refused_at_the_start_with_the_option_s_name() {
             "table.fields.additional.placement: expected an integer",
         ),
         ("table.fields.additional.placement=at:nowhere", 2, "expected column:header[:alias]"),
+        ("table.fields.additional.placement=at:header:id", 2, "header \"id\" is the event's own"),
+        (
+            "table.fields.additional.placement=at:header:walferry.position",
+            2,
+            "header \"walferry.position\" is the event's own",
+        ),
         ("route.topic.regex=(", 2, "route.topic.regex: expected a regular expression"),
         ("route.topic.regex=(?<other>.*)", 2, "has no (?<routedByValue>"),
         ("route.topic.replacement=bad topic!", 2, "route.topic.replacement: expected the name of a topic"),

@@ -158,7 +158,10 @@ impl Ledger {
         if idle && number > self.first && number > self.marking {
             match self.supersede(number, end_lsn, end) {
                 Ok(()) => return,
-                Err(kept) => return self.closed(number, end_lsn, kept, idle),
+                Err(kept) => {
+                    self.closed(number, end_lsn, kept, idle);
+                    return self.settle();
+                }
             }
         }
         self.closed(number, end_lsn, end, idle);
@@ -209,7 +212,8 @@ impl Ledger {
         self.settle();
     }
 
-    /// The next marker that may be sent now.
+    /// The next marker that may be sent now. A heartbeat is in another topic than the ENDs before it, and whoever starts anew takes it for
+    /// all that is before: it waits until they are acknowledged.
     pub fn next_marker(&mut self) -> Option<(Part, Waiting)> {
         loop {
             self.marking = self.marking.max(self.first);
@@ -225,10 +229,29 @@ impl Ledger {
                 self.marking += 1;
                 continue;
             }
+            if entry.idle && number > self.first {
+                if self.gives_way(number) {
+                    continue;
+                }
+                return None;
+            }
             let end = entry.end.take()?;
             self.marking += 1;
             return Some((Part::End(number), end));
         }
+    }
+
+    /// A heartbeat that has to wait is not sent where a whole transaction stands behind it: that one's END says as much, and need not wait.
+    fn gives_way(&mut self, number: usize) -> bool {
+        let at = number - self.first;
+        if self.entries.get(at + 1).is_none_or(|next| next.idle || next.end_lsn.is_none()) {
+            return false;
+        }
+        let entry = &mut self.entries[at];
+        let heartbeat = entry.end.take();
+        (entry.idle, entry.bare, entry.end_lsn, entry.acknowledged) = (false, true, None, true);
+        self.bytes -= heartbeat.map_or(0, |heartbeat| heartbeat.bytes());
+        true
     }
 
     /// Kafka has it. True: somebody may have waited for this.

@@ -53,12 +53,47 @@ fn an_idle_position_waits_for_what_is_before_it_and_gives_way_to_the_next() {
     }
     ledger.acknowledged(Part::Event(one), 300);
     let names: Vec<_> = sent(&mut ledger);
-    assert_eq!(names.iter().map(|(_, name)| &name[..]).collect::<Vec<_>>(), ["begin", "end", "heartbeat"]);
-    // The heartbeat overtakes: nothing is durable before the transaction is.
-    ledger.acknowledged(names[2].0, 0);
+    assert_eq!(names.iter().map(|(_, name)| &name[..]).collect::<Vec<_>>(), ["begin", "end"]);
+    // The heartbeat does not overtake: a reader that starts would take it for all that is before.
     assert_eq!(durable.borrow().flushed, Lsn::ZERO);
     ledger.acknowledged(Part::End(one), 0);
+    assert_eq!(durable.borrow().flushed, Lsn::new(10));
+    let names = sent(&mut ledger);
+    assert_eq!(names.iter().map(|(_, name)| &name[..]).collect::<Vec<_>>(), ["heartbeat"]);
+    ledger.acknowledged(names[0].0, 0);
     assert_eq!(durable.borrow().flushed, Lsn::new(17));
+}
+
+#[test]
+fn a_heartbeat_that_waits_keeps_back_no_transaction_behind_it() {
+    let (mut ledger, durable) = ledger();
+    let one = transaction(&mut ledger, 1, 10);
+    let idle = ledger.open();
+    ledger.close(idle, Lsn::new(15), message("heartbeat"), true);
+    let two = transaction(&mut ledger, 1, 20);
+    ledger.acknowledged(Part::Event(one), 300);
+    ledger.acknowledged(Part::Event(two), 300);
+    let names: Vec<String> = sent(&mut ledger).into_iter().map(|(_, name)| name).collect();
+    assert_eq!(names, ["begin", "end", "begin", "end"]);
+    ledger.acknowledged(Part::End(one), 0);
+    assert_eq!(durable.borrow().flushed, Lsn::new(10));
+    ledger.acknowledged(Part::End(two), 0);
+    assert_eq!(durable.borrow().flushed, Lsn::new(20));
+    assert!(ledger.is_empty());
+}
+
+#[test]
+fn a_heartbeat_goes_out_once_those_that_gave_way_to_it_are_settled() {
+    let (mut ledger, durable) = ledger();
+    // The first was not sent yet, and the second has a message of its own.
+    let (one, two) = (ledger.open(), ledger.open());
+    ledger.close(one, Lsn::new(10), message("heartbeat"), true);
+    ledger.sent(two, 300);
+    ledger.close(two, Lsn::new(20), message("heartbeat"), true);
+    ledger.acknowledged(Part::Event(two), 300);
+    assert_eq!(sent(&mut ledger), [(Part::End(two), "heartbeat".to_owned())]);
+    ledger.acknowledged(Part::End(two), 0);
+    assert_eq!(durable.borrow().flushed, Lsn::new(20));
 }
 
 #[test]

@@ -13,14 +13,13 @@ use rdkafka::ClientConfig;
 use super::counters::Counters;
 use super::letter;
 use super::topics::{self, Facts, TopicSettings, Topics, Unusable};
+use crate::announcement::now;
 use crate::murmur2::partition;
 use crate::options::Options;
 use crate::producer::{Handle, Outgoing};
 
 /// A dead letter may be this large: what is too large for its own topic has to fit, and a broker takes no larger request by default.
 pub(super) const LARGEST_LETTER: usize = 100_000_000;
-/// What Kafka adds to a message, with room.
-const OVERHEAD: usize = 128;
 /// No batch is larger, whatever the topics allow.
 const BATCH: usize = 1_000_000;
 
@@ -312,19 +311,12 @@ impl Dispatch {
     }
 }
 
-/// Why Kafka would never take this message.
+/// Why Kafka would not take this message, however often it were sent.
 pub(super) fn undeliverable(event: &Routed, facts: Facts, message_bytes: usize) -> Option<String> {
     if let Some(chosen) = event.partition
         && usize::try_from(chosen).map_or(true, |chosen| chosen >= facts.partitions)
     {
         return Some(format!("partition {chosen} of a topic with {} partitions", facts.partitions));
     }
-    let limit = facts.limit.unwrap_or(usize::MAX).min(message_bytes);
-    let headers: usize =
-        event.headers.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, Vec::len) + 8).sum();
-    let size = OVERHEAD
-        + headers
-        + event.key.as_ref().map_or(0, Vec::len)
-        + event.value.as_ref().map_or(0, Vec::len);
-    (size > limit).then(|| format!("a message of {size} bytes, the limit is {limit}"))
+    facts.takes.refuses(event, message_bytes, now() / 1_000_000)
 }

@@ -114,7 +114,7 @@ fn letter(message: &BorrowedMessage<'_>) -> Letter {
 /// cut short, it is replayed twice rather than never.
 ///
 /// # Errors
-/// Kafka's; or `KAFKA_TOPIC_NAME`, `KAFKA_MESSAGE_TOO_LARGE`: it would be a dead letter again.
+/// Kafka's; or `KAFKA_TOPIC_NAME`, `KAFKA_RECORD_REFUSED`: it would be a dead letter again.
 pub async fn replay(
     options: &Options,
     settings: &TopicSettings,
@@ -128,7 +128,7 @@ pub async fn replay(
         Unusable::Name(reason) => Error::refuse("KAFKA_TOPIC_NAME", reason),
     })?;
     if let Some(reason) = super::dispatch::undeliverable(event, facts, options.message_bytes) {
-        return Err(Error::refuse("KAFKA_MESSAGE_TOO_LARGE", reason));
+        return Err(Error::refuse("KAFKA_RECORD_REFUSED", format!("topic \"{}\": {reason}", event.topic)));
     }
     let start = Durable { applied: Lsn::ZERO, flushed: Lsn::ZERO };
     let (producer, mut durable) = Producer::start(options, start)?;

@@ -21,6 +21,7 @@ mod dispatch;
 mod letter;
 mod letters;
 mod sink;
+mod takes;
 mod topics;
 
 pub use beside::Beside;

@@ -7,6 +7,7 @@ use pg::{Error, Result};
 use rdkafka::admin::{AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use super::takes::Takes;
 use crate::failure::classify;
 use crate::options::REQUEST;
 use crate::topics::Admin;
@@ -26,8 +27,7 @@ pub struct TopicSettings {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Facts {
     pub partitions: usize,
-    /// `max.message.bytes`; None: we may not ask.
-    pub limit: Option<usize>,
+    pub takes: Takes,
 }
 
 /// Why a topic can't be used.
@@ -66,7 +66,7 @@ impl Topics {
                 usize::try_from(settings.partitions).unwrap_or(1)
             }
         };
-        let facts = Facts { partitions, limit: self.limit(topic).await };
+        let facts = Facts { partitions, takes: self.takes(topic).await };
         self.known.insert(topic.to_owned(), facts);
         Ok(facts)
     }
@@ -116,13 +116,14 @@ impl Topics {
         Ok(())
     }
 
-    /// A role without DescribeConfigs doesn't know it; the broker then says so when a message is too large.
-    async fn limit(&self, topic: &str) -> Option<usize> {
+    /// A role without DescribeConfigs doesn't know it; the broker then says so when it refuses a message.
+    async fn takes(&self, topic: &str) -> Takes {
         let options = AdminOptions::new().request_timeout(Some(REQUEST));
-        let configs =
-            self.admin.client.describe_configs([&ResourceSpecifier::Topic(topic)], &options).await.ok()?;
-        let config = configs.into_iter().next()?.ok()?;
-        config.get("max.message.bytes")?.value.as_deref()?.parse().ok()
+        let configs = self.admin.client.describe_configs([&ResourceSpecifier::Topic(topic)], &options).await;
+        let config = configs.ok().and_then(|configs| configs.into_iter().next()?.ok());
+        config.map_or_else(Takes::default, |config| {
+            Takes::of(|name| config.get(name).and_then(|entry| entry.value.as_deref()))
+        })
     }
 }
 
@@ -134,7 +135,7 @@ fn missing(topic: &str) -> Error {
 
 /// Smallest `max.message.bytes` of any topic that is there: no batch may be larger.
 pub(super) fn smallest(known: &Topics) -> Option<usize> {
-    known.known.values().filter_map(|facts| facts.limit).min()
+    known.known.values().filter_map(|facts| facts.takes.limit).min()
 }
 
 /// Of the brokers, nothing is asked yet.

@@ -1,8 +1,9 @@
 //! A logical message as a message: `pg_logical_emit_message(true, '<prefix>', json)`.
 //!
 //! The content is a JSON object with the names of an outbox row, in any of the usual spellings: `id`, `aggregate_type`, `aggregate_id`,
-//! `event_type`, `payload` (any JSON, and it is the value as it is), `headers` (an object: each member is a header). With schemas key and payload
-//! have those of their JSON, and what is null in it stays (`optional_bytes`).
+//! `event_type`, `payload` (any JSON, and it is the value as it is), `headers` (an object: each member is a header, but for
+//! the names that are the event's own: `id`, `walferry.position`). With schemas key and payload have those of their JSON, and what is null in it
+//! stays (`optional_bytes`).
 
 use crate::change::PgTimestamp;
 use crate::envelope::{Position, header};
@@ -10,6 +11,7 @@ use crate::envelope::{Position, header};
 use super::event::{DeadLetter, Event, Stage};
 use super::json::{self, members};
 use super::options::{Format, Nulls, Options};
+use super::placement::{ID, is_ours};
 use super::route::is_topic;
 use super::row::millis;
 use super::schema::{self, Inferred};
@@ -92,7 +94,7 @@ fn route(
         json::compact(&mut value, payload, false).map_err(|error| (Stage::Payload, error.to_string()))?;
         Some(value)
     };
-    let mut headers = vec![("id".to_owned(), id.as_ref().map(|id| id.clone().into_bytes()))];
+    let mut headers = vec![(ID.to_owned(), id.as_ref().map(|id| id.clone().into_bytes()))];
     if let Some(event_type) =
         member(&[&options.event_type, "event_type", "type", "eventType"]).and_then(json::text)
     {
@@ -102,10 +104,14 @@ fn route(
         let more = members(more).map_err(|_| (Stage::Message, "\"headers\" is no JSON object".to_owned()))?;
         for (name, value) in more {
             let name = json::text(&[b"\"", name, b"\""].concat()).unwrap_or_default();
+            let name = String::from_utf8_lossy(&name).into_owned();
+            if is_ours(&name) {
+                continue;
+            }
             // A text is the header's value as it is, anything else its JSON.
             let value =
                 if value == b"null" { None } else { json::text(value).or_else(|| Some(value.to_vec())) };
-            headers.push((String::from_utf8_lossy(&name).into_owned(), value));
+            headers.push((name, value));
         }
     }
     headers.push((header::POSITION.to_owned(), Some(position.to_string().into_bytes())));
@@ -172,6 +178,17 @@ mod tests {
                 .collect();
             assert_eq!(headers, ["id=7", "eventType=Placed", "t=x", "n=1", "walferry.position=0/10,2"]);
         }
+    }
+
+    #[test]
+    fn a_header_of_its_own_takes_neither_the_id_s_place_nor_the_position_s() {
+        let content = r#"{"id": 7, "aggregate_type": "Order", "payload": 1, "headers": {"id": "x", "walferry.position": "y", "i\u0064": 1, "ID": "z"}}"#;
+        let headers = routed(content).unwrap().headers;
+        let headers = headers.iter().map(|(name, value)| (&name[..], value.as_deref().unwrap_or(b"-")));
+        assert_eq!(
+            headers.collect::<Vec<_>>(),
+            [("id", &b"7"[..]), ("ID", b"z"), ("walferry.position", b"0/10,2")]
+        );
     }
 
     #[test]

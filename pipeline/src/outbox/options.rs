@@ -2,7 +2,7 @@
 
 use crate::envelope::{self, TableTypes, Values};
 
-use super::placement::{Place, Placement};
+use super::placement::{ID, Place, Placement, is_ours};
 use super::route::{Route, may_be_topic, not_a_topic};
 
 /// How a key or a value becomes bytes: what Kafka Connect calls a converter.
@@ -141,6 +141,19 @@ impl Options {
         if self.placements.iter().filter(|placement| placement.place == Place::Partition).count() > 1 {
             problems
                 .push("table.fields.additional.placement: expected one column for the partition".to_owned());
+        }
+        // The event's id once more, in its own column's name, is no other one.
+        let other = |placement: &&Placement| {
+            placement.place == Place::Header
+                && is_ours(&placement.alias)
+                && !(placement.alias == ID && placement.column == self.id)
+        };
+        if let Some(placement) = self.placements.iter().find(other) {
+            problems.push(format!(
+                "table.fields.additional.placement: header \"{}\" is the event's own, by which consumers know it again: give column \"{}\" \
+                 another alias",
+                placement.alias, placement.column
+            ));
         }
         let literal = self.message_topic.replace("${prefix}", "").replace("${routedByValue}", "");
         if !may_be_topic(&literal, literal == self.message_topic) {

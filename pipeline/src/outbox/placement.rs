@@ -1,5 +1,15 @@
 //! `table.fields.additional.placement`: columns that go along.
 
+use crate::envelope::header;
+
+/// By this header a consumer knows an event again.
+pub(super) const ID: &str = "id";
+
+/// Is a header of that name the event's own? Consumers that take the last of two would take another one for it.
+pub(super) fn is_ours(name: &str) -> bool {
+    [ID, header::POSITION].contains(&name)
+}
+
 /// Where a column goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Place {

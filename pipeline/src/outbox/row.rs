@@ -11,7 +11,7 @@ use super::columns::{Columns, Field};
 use super::event::{DeadLetter, Event, Stage};
 use super::json;
 use super::options::Options;
-use super::placement::Place;
+use super::placement::{ID, Place};
 use super::timestamp;
 use super::value::{key, payload, plain, written};
 
@@ -156,7 +156,7 @@ fn route(
         headers.extend(context.map(|(name, value)| (name.to_owned(), Some(value.to_vec()))));
     }
     let id = plain(&columns.id, tuple, Stage::Placement)?;
-    headers.push(("id".to_owned(), id.clone()));
+    headers.push((ID.to_owned(), id.clone()));
     let mut partition = None;
     let mut envelope = Vec::new();
     for (place, alias, field) in &columns.additional {

@@ -66,6 +66,21 @@ impl Cluster {
         }
     }
 
+    /// Waits until so many nodes have all of a partition.
+    pub async fn in_sync(&self, topic: &str, partition: usize, count: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let now = self.metadata(Some(topic), |metadata| {
+                metadata.topics().first()?.partitions().get(partition).map(|partition| partition.isr().len())
+            });
+            if now == Some(count) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "topic {topic}: {now:?} nodes are in sync");
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    }
+
     fn metadata<T>(&self, topic: Option<&str>, read: impl Fn(&rdkafka::metadata::Metadata) -> T) -> T {
         use rdkafka::consumer::{BaseConsumer, Consumer};
         let client: BaseConsumer =

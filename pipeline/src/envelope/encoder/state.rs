@@ -64,14 +64,19 @@ impl Buffers {
     }
 }
 
-/// Prepared tables, and how many events each has in the transaction at hand.
+/// Prepared tables, and how many events each name has in the transaction at hand.
+///
+/// By the name and not by the table, because that is how an event's topic is found: a table that is renamed on the way has some of its events under
+/// either name, and two tables that have one name one after the other share it.
 #[derive(Default)]
 pub(super) struct Tables {
     slots: Vec<Slot>,
     by_id: HashMap<RelationId, usize>,
     /// The slot asked for last: runs of changes to one table need no lookup.
     last: usize,
-    /// Slots with events in this transaction, in the order of their first.
+    collections: Vec<Collection>,
+    by_name: HashMap<String, usize>,
+    /// Collections with events in this transaction, in the order of their first.
     touched: Vec<usize>,
 }
 
@@ -79,6 +84,13 @@ struct Slot {
     table: Arc<Table>,
     /// Made before the last description.
     stale: bool,
+    /// The one of its name.
+    collection: usize,
+}
+
+/// As END names what it counts.
+struct Collection {
+    name: String,
     count: u64,
 }
 
@@ -92,17 +104,29 @@ impl Tables {
         }
         if let Some(&at) = self.by_id.get(&relation.id) {
             self.last = at;
-            let slot = &mut self.slots[at];
-            if !fits(slot) {
-                slot.table = Arc::new(prepare());
-                slot.stale = false;
+            if !fits(&self.slots[at]) {
+                self.slots[at] = self.slot(prepare());
             }
         } else {
             self.last = self.slots.len();
             self.by_id.insert(relation.id, self.last);
-            self.slots.push(Slot { table: Arc::new(prepare()), stale: false, count: 0 });
+            let slot = self.slot(prepare());
+            self.slots.push(slot);
         }
         self.slots[self.last].table.clone()
+    }
+
+    fn slot(&mut self, table: Table) -> Slot {
+        let collection = match self.by_name.get(&table.collection) {
+            Some(&at) => at,
+            None => {
+                let at = self.collections.len();
+                self.collections.push(Collection { name: table.collection.clone(), count: 0 });
+                self.by_name.insert(table.collection.clone(), at);
+                at
+            }
+        };
+        Slot { table: Arc::new(table), stale: false, collection }
     }
 
     /// Tables are prepared again when they are asked for next.
@@ -113,11 +137,11 @@ impl Tables {
     /// A new transaction: no events yet.
     pub(super) fn begin(&mut self) {
         for at in self.touched.drain(..) {
-            self.slots[at].count = 0;
+            self.collections[at].count = 0;
         }
     }
 
-    /// Counts an event of `table`, which was asked for; its number in the transaction.
+    /// Counts an event of `table`, which was asked for; its number among those of its name in the transaction.
     pub(super) fn count(&mut self, table: &Table) -> u64 {
         let at = match self.slots.get(self.last) {
             Some(slot) if slot.table.relation.id == table.relation.id => self.last,
@@ -126,18 +150,19 @@ impl Tables {
                 None => return 0,
             },
         };
-        let slot = &mut self.slots[at];
-        slot.count += 1;
-        if slot.count == 1 {
+        let at = self.slots[at].collection;
+        let collection = &mut self.collections[at];
+        collection.count += 1;
+        if collection.count == 1 {
             self.touched.push(at);
         }
-        slot.count
+        collection.count
     }
 
     /// Appends the elements of `data_collections`.
     pub(super) fn write_counts(&self, out: &mut Vec<u8>, messages: u64) {
         let tables =
-            self.touched.iter().map(|&at| (&self.slots[at].table.collection[..], self.slots[at].count));
+            self.touched.iter().map(|&at| (&self.collections[at].name[..], self.collections[at].count));
         let messages = (messages > 0).then_some((MESSAGES, messages));
         for (count, (name, events)) in tables.chain(messages).enumerate() {
             out.extend_from_slice(if count > 0 {

@@ -203,3 +203,39 @@ fn a_heartbeat_says_how_far_the_topics_are() {
     );
     assert_eq!(sent[0].header(header::POSITION), Some("0/40,0"));
 }
+
+/// Renamed on the way, back again, and a second table of the same name.
+#[test]
+fn events_are_counted_by_the_name_that_their_topic_has() {
+    let table = |id: u32, name: &str| {
+        let mut relation = Relation::clone(&relation(ReplicaIdentity::Default));
+        (relation.id, relation.name) = (RelationId(id), QualifiedName::new("public", name));
+        Arc::new(relation)
+    };
+    let relations = [table(7, "a"), table(7, "b"), table(7, "a"), table(8, "a")];
+    let changes =
+        relations.map(|relation| Change::Insert { relation, new: row("1", Column::Text(b"x"), "1") });
+    let mut encoder = encoder(true);
+    for _ in 0..2 {
+        let sent = transaction(&mut encoder, &changes);
+        let places: Vec<_> = sent[1..5]
+            .iter()
+            .map(|event| {
+                let value = event.value.as_deref().unwrap();
+                let at = value.find("\"total_order\"").unwrap();
+                (&event.topic[..], &value[at..at + value[at..].find('}').unwrap()])
+            })
+            .collect();
+        assert_eq!(
+            places,
+            [
+                ("srv.public.a", "\"total_order\":1,\"data_collection_order\":1"),
+                ("srv.public.b", "\"total_order\":2,\"data_collection_order\":1"),
+                ("srv.public.a", "\"total_order\":3,\"data_collection_order\":2"),
+                ("srv.public.a", "\"total_order\":4,\"data_collection_order\":3"),
+            ]
+        );
+        let counts = r#"[{"data_collection":"public.a","event_count":3},{"data_collection":"public.b","event_count":1}]"#;
+        assert!(sent[5].value.as_deref().unwrap().contains(counts), "{sent:?}");
+    }
+}
