@@ -7,6 +7,7 @@ mod crash_windows;
 mod credentials;
 mod cutover;
 mod cutover_requests;
+mod cutover_scope;
 mod ddl;
 mod disks;
 mod failover;
