@@ -9,6 +9,7 @@ use tokio_postgres::Client;
 use writer::control::{Run, RunTable, TableState};
 
 use super::context::Context;
+use crate::config::Via;
 
 /// Looks, again and again; says each thing once.
 #[derive(Default)]
@@ -52,6 +53,13 @@ impl Watch {
                     "table {} has lost its replica identity: the source refuses its updates and deletes; run there: ALTER TABLE {} \
                      REPLICA IDENTITY FULL, or give it a primary key",
                     table.name, table.name
+                ));
+            }
+            if let Some(now) = altered.renamed.filter(|_| context.settings.run.via == Via::Kafka) {
+                standing.insert(format!(
+                    "table {} was renamed to {now} on the source: its events are in the topic of the new name, and are not applied; name it back, \
+                     or rename it on the target too and copy it again under that name",
+                    table.name
                 ));
             }
             if altered.files == table.files && altered.attributes == table.attributes {

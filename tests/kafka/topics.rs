@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use rdkafka::admin::{AdminOptions, NewTopic, TopicReplication};
 
+use crate::support::walferry::Status;
 use crate::support::{Feed, Kafka, Way, programs};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -180,6 +181,14 @@ async fn a_table_renamed_between_two_changes_of_a_transaction_does_not_end_the_r
     for (table, events) in [("a", 1), ("b", 1), ("other", 2)] {
         assert_eq!(kafka.records(&format!("{prefix}_default.public.{table}")).len(), events, "{table}");
     }
-    feed.lanes[0].running.as_mut().unwrap().wait_for_stderr("was renamed to").await;
+    let lane = &mut feed.lanes[0];
+    let running = lane.running.as_mut().unwrap();
+    running.wait_for_stderr("was renamed to").await;
+    let warned = |status: &Status| status.0["warnings"].to_string().contains("was renamed to");
+    running.wait_for("the warning", warned).await;
+    // What was not applied is nothing that anybody would call equal.
+    let output = lane.walferry.command("verify").run().await;
+    assert!([1, 3].contains(&output.code) && output.stdout.contains("public.a"), "{output:#?}");
+    lane.walferry.command("cutover").run().await.expect_code(1);
     feed.end().await;
 }

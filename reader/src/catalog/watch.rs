@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use pg::{Result, Session};
+use pg::{QualifiedName, Result, Session};
 use pipeline::{ReplicaIdentity, TableSpec};
 
 /// A table's file, or one of its partitions'.
@@ -56,6 +56,8 @@ pub struct Altered {
     pub attached: Vec<String>,
     /// It had a replica identity, and has none any more.
     pub identity_lost: bool,
+    /// Its name now, if that is another one.
+    pub renamed: Option<QualifiedName>,
 }
 
 /// A column as it is after the rewrite.
@@ -73,8 +75,10 @@ pub async fn altered(session: &Session, tables: &[TableSpec]) -> Result<Vec<Opti
         .query(
             "SELECT t.n, c.relnatts, CASE c.relreplident WHEN 'f' THEN true WHEN 'n' THEN false
                         ELSE EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisvalid AND i.indimmediate
-                                     AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END) END
-               FROM pg_catalog.unnest($1::oid[]) WITH ORDINALITY t (oid, n) JOIN pg_catalog.pg_class c ON c.oid = t.oid",
+                                     AND CASE c.relreplident WHEN 'i' THEN i.indisreplident ELSE i.indisprimary END) END,
+                    s.nspname, c.relname
+               FROM pg_catalog.unnest($1::oid[]) WITH ORDINALITY t (oid, n) JOIN pg_catalog.pg_class c ON c.oid = t.oid
+               JOIN pg_catalog.pg_namespace s ON s.oid = c.relnamespace",
             &[&oids],
         )
         .await?;
@@ -83,7 +87,9 @@ pub async fn altered(session: &Session, tables: &[TableSpec]) -> Result<Vec<Opti
         let at = usize::try_from(row.get::<_, i64>(0) - 1).unwrap_or(usize::MAX);
         if let (Some(place), Some(table)) = (found.get_mut(at), tables.get(at)) {
             let identity_lost = !row.get::<_, bool>(2) && named_old_rows(table);
-            *place = Some(Altered { attributes: row.get(1), identity_lost, ..Altered::default() });
+            let name = QualifiedName::new(row.get::<_, String>(3), row.get::<_, String>(4));
+            let renamed = (name != table.name).then_some(name);
+            *place = Some(Altered { attributes: row.get(1), identity_lost, renamed, ..Altered::default() });
         }
     }
     let mut files_of: HashMap<u32, Vec<File>> = HashMap::new();
