@@ -6,6 +6,8 @@
 /// Line and what is wrong with it, without its text.
 pub fn read(text: &str) -> Result<Vec<(String, String)>, String> {
     let mut found = Vec::new();
+    // A line of Windows' ends once: the empty one after it would be what a continued line goes on with.
+    let text = text.replace("\r\n", "\n");
     let mut lines = text.split(['\n', '\r']).enumerate();
     while let Some((at, line)) = lines.next() {
         let line = line.trim_start_matches([' ', '\t', '\u{c}']);
@@ -97,6 +99,13 @@ mod tests {
         ];
         let read: Vec<(&str, &str)> = read.iter().map(|(name, value)| (&name[..], &value[..])).collect();
         assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn a_continued_line_goes_on_behind_a_line_end_of_windows() {
+        let read = read("long=one,\\\r\n  two\r\n\r\nnext=1\r\n").unwrap();
+        let expected = [("long", "one,two"), ("next", "1")];
+        assert_eq!(read, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
     }
 
     #[test]

@@ -172,6 +172,24 @@ async fn a_target_follows_a_connector_with_default_settings() {
     rig.end(running).await;
 }
 
+/// A large value that an update leaves alone is not sent: what stands for it in an array of numbers are the placeholder's bytes.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_values_that_an_update_leaves_alone_stay_as_they_are() {
+    let rig = Rig::new(&json!({})).await;
+    let mut running = rig.write().await;
+    rig.equal(&mut running).await;
+    rig.server
+        .sql(
+            "app",
+            "ALTER TABLE a ALTER l SET STORAGE EXTERNAL;
+             UPDATE a SET l = (SELECT array_agg((random() * 1e9)::int) FROM generate_series(1, 5000)) WHERE id < 10",
+        )
+        .await;
+    rig.server.sql("app", "UPDATE a SET n = n + 1 WHERE id < 5").await;
+    rig.equal(&mut running).await;
+    rig.end(running).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn with_transaction_metadata_whole_transactions_are_applied() {
     let (rig, running) = killed_and_gone_on(with_transactions()).await;

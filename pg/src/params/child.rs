@@ -5,7 +5,7 @@ use std::path::Path;
 use secrecy::ExposeSecret;
 
 use super::keyword::{variable, variables};
-use super::{CertMode, ChannelBinding, Endpoint, Params, RootCert, SslNegotiation};
+use super::{CertMode, ChannelBinding, Endpoint, Params, RootCert, SslNegotiation, TargetSessionAttrs};
 
 impl Params {
     /// `PG*` variables that make libpq connect as we do. Variables of this process that are not among them must not reach the
@@ -28,6 +28,10 @@ impl Params {
             set("hostaddr", addresses.join(","));
         }
         set("port", self.hosts.iter().map(|host| host.port.to_string()).collect::<Vec<_>>().join(","));
+        // Of several hosts it has to find the same one.
+        if self.target_session_attrs != TargetSessionAttrs::Any {
+            set("target_session_attrs", self.target_session_attrs.keyword_value().to_owned());
+        }
         set("user", self.user.clone());
         set("dbname", self.dbname.clone());
         if let Some(password) = self.given_password() {

@@ -191,7 +191,7 @@ fn nothing_shown_of_params_holds_the_password() {
 #[test]
 fn a_child_gets_the_same_connection_by_environment() {
     let params = parse(
-        "postgresql://ann:c4n4ry@h1:1,h2:2/app?sslmode=verify-full&sslrootcert=/ca.pem&options=-c%20a%3Db",
+        "postgresql://ann:c4n4ry@h1:1,h2:2/app?sslmode=verify-full&sslrootcert=/ca.pem&options=-c%20a%3Db&target_session_attrs=primary",
     );
     let variables = params.password_env();
     let get = |name: &str| variables.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str());
@@ -204,6 +204,7 @@ fn a_child_gets_the_same_connection_by_environment() {
         ("PGSSLMODE", "verify-full"),
         ("PGSSLROOTCERT", "/ca.pem"),
         ("PGOPTIONS", "-c a=b"),
+        ("PGTARGETSESSIONATTRS", "primary"),
         ("PGREQUIREAUTH", "scram-sha-256,none"),
     ] {
         assert_eq!(get(name), Some(value), "{name}");

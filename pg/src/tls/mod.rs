@@ -68,6 +68,8 @@ pub(crate) async fn negotiate(mut stream: TcpStream, name: &str, params: &TlsPar
                         )
                 });
             }
+            // It could not start a process for us, for example. What else it says is from whoever sits at this address, and is not shown.
+            b'E' => return Err(Error::connection("the server can't take a connection at the moment")),
             _ => return Err(refused("unexpected answer to the request for TLS")),
         }
     }

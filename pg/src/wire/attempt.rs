@@ -121,16 +121,17 @@ async fn encrypted_or_not(params: &Params, startup: &Startup<'_>, peer: &Peer) -
 impl Wire {
     /// `target_session_attrs`.
     async fn check_attributes(&mut self, wanted: TargetSessionAttrs) -> Result<()> {
-        let (sql, expected, name) = match wanted {
+        let (sql, expected) = match wanted {
             TargetSessionAttrs::Any | TargetSessionAttrs::PreferStandby => return Ok(()),
-            TargetSessionAttrs::ReadWrite => ("SHOW transaction_read_only", "off", "read-write"),
-            TargetSessionAttrs::ReadOnly => ("SHOW transaction_read_only", "on", "read-only"),
-            TargetSessionAttrs::Primary => ("SELECT pg_catalog.pg_is_in_recovery()", "f", "primary"),
-            TargetSessionAttrs::Standby => ("SELECT pg_catalog.pg_is_in_recovery()", "t", "standby"),
+            TargetSessionAttrs::ReadWrite => ("SHOW transaction_read_only", "off"),
+            TargetSessionAttrs::ReadOnly => ("SHOW transaction_read_only", "on"),
+            TargetSessionAttrs::Primary => ("SELECT pg_catalog.pg_is_in_recovery()", "f"),
+            TargetSessionAttrs::Standby => ("SELECT pg_catalog.pg_is_in_recovery()", "t"),
         };
         if self.simple_value(sql).await?.as_deref() == Some(expected) {
             return Ok(());
         }
+        let name = wanted.keyword_value();
         Err(Error::connection(format!("server is not what target_session_attrs={name} asks for")))
     }
 }

@@ -108,6 +108,11 @@ pub(super) fn is_unavailable(value: &Value<'_>, unavailable: &str) -> bool {
             base64::write(&mut encoded, unavailable.as_bytes());
             text == unavailable || text.as_bytes() == encoded
         }
+        // Of an array of numbers: the bytes.
+        Value::Array(elements) if elements.len() == unavailable.len() && elements.len() > 1 => elements
+            .iter()
+            .zip(unavailable.bytes())
+            .all(|(element, byte)| matches!(element, Value::Number(text) if *text == byte.to_string())),
         Value::Array(elements) => matches!(&elements[..], [element] if is_unavailable(element, unavailable)),
         Value::Object(members) => {
             matches!(&members[..], [(name, value)] if name == unavailable && is_unavailable(value, unavailable))

@@ -10,10 +10,11 @@ const DIMENSIONS: u32 = 16;
 
 const MALFORMED: Wrong = "a malformed array";
 
-/// Appends an array's text as a JSON array; bounds are left out.
+/// Appends an array's text as a JSON array; bounds are left out. `delimiter`: between its elements.
 pub(super) fn write(
     out: &mut Vec<u8>,
     text: &[u8],
+    delimiter: u8,
     element: &mut impl FnMut(&mut Vec<u8>, &[u8]) -> Result<(), Wrong>,
 ) -> Result<(), Wrong> {
     let text = match text {
@@ -23,13 +24,14 @@ pub(super) fn write(
         }
         text => text,
     };
-    let rest = write_level(out, text, element, 0)?;
+    let rest = write_level(out, text, delimiter, element, 0)?;
     if rest.is_empty() { Ok(()) } else { Err(MALFORMED) }
 }
 
 fn write_level<'t>(
     out: &mut Vec<u8>,
     text: &'t [u8],
+    delimiter: u8,
     element: &mut impl FnMut(&mut Vec<u8>, &[u8]) -> Result<(), Wrong>,
     depth: u32,
 ) -> Result<&'t [u8], Wrong> {
@@ -41,14 +43,15 @@ fn write_level<'t>(
     }
     loop {
         match rest.first() {
-            Some(b'{') => rest = write_level(out, rest, element, depth + 1)?,
+            Some(b'{') => rest = write_level(out, rest, delimiter, element, depth + 1)?,
             Some(b'"') => {
                 let (value, after) = quoted(&rest[1..])?;
                 element(out, &value)?;
                 rest = after;
             }
             _ => {
-                let end = rest.iter().position(|byte| matches!(byte, b',' | b';' | b'}')).ok_or(MALFORMED)?;
+                let ends = |byte: &u8| *byte == delimiter || *byte == b'}';
+                let end = rest.iter().position(ends).ok_or(MALFORMED)?;
                 match &rest[..end] {
                     b"NULL" => out.extend_from_slice(b"null"),
                     value => element(out, value)?,
@@ -57,7 +60,7 @@ fn write_level<'t>(
             }
         }
         match rest.split_first() {
-            Some((b',' | b';', after)) => {
+            Some((byte, after)) if *byte == delimiter => {
                 out.push(b',');
                 rest = after;
             }
@@ -91,16 +94,17 @@ fn quoted(text: &[u8]) -> Result<(Cow<'_, [u8]>, &[u8]), Wrong> {
 pub(super) fn read<'v>(
     out: &mut Vec<u8>,
     elements: &'v [Value<'_>],
+    delimiter: u8,
     element: &impl Fn(&'v Value<'_>) -> Result<Cow<'v, [u8]>, Wrong>,
 ) -> Result<(), Wrong> {
     out.push(b'{');
     for (at, value) in elements.iter().enumerate() {
         if at > 0 {
-            out.push(b',');
+            out.push(delimiter);
         }
         match value {
             Value::Null => out.extend_from_slice(b"NULL"),
-            Value::Array(elements) => read(out, elements, element)?,
+            Value::Array(elements) => read(out, elements, delimiter, element)?,
             value => {
                 out.push(b'"');
                 for byte in element(value)?.iter() {

@@ -54,14 +54,14 @@ fn unscaled(text: &[u8]) -> Result<(Vec<u8>, i32), Wrong> {
 
 /// Digits after the point as the type says; PostgreSQL's output has them already, but for a negative scale.
 fn rescaled(mut unscaled: Vec<u8>, digits: i32, scale: i32) -> Result<Vec<u8>, Wrong> {
+    if !unscaled.iter().any(|digit| matches!(digit, b'1'..=b'9')) {
+        return Ok(b"0".to_vec());
+    }
     unscaled.extend((digits..scale).map(|_| b'0'));
     for _ in scale..digits {
         if unscaled.pop_if(|digit| *digit == b'0').is_none() {
             return Err("a number with more digits than its type's scale");
         }
-    }
-    if !unscaled.iter().any(u8::is_ascii_digit) {
-        unscaled = b"0".to_vec();
     }
     Ok(unscaled)
 }
@@ -146,7 +146,7 @@ pub(super) fn read(text: &str, scale: i32) -> Result<String, Wrong> {
         negate(&mut bytes);
     }
     let mut digits = decimal_digits(&bytes);
-    if scale < 0 {
+    if scale < 0 && digits != "0" {
         digits.extend(std::iter::repeat_n('0', scale.unsigned_abs() as usize));
     }
     let scale = scale.max(0) as usize;

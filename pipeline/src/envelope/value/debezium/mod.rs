@@ -33,6 +33,8 @@ pub(in crate::envelope) type Wrong = &'static str;
 pub(in crate::envelope) struct Encoding {
     pub(in crate::envelope) scalar: Scalar,
     pub(in crate::envelope) array: bool,
+    /// Between an array's elements.
+    delimiter: u8,
 }
 
 /// The encoding of a value that is no array.
@@ -83,19 +85,19 @@ pub(in crate::envelope) enum Scalar {
 impl Encoding {
     pub(in crate::envelope) fn new(options: &Options, column: &ColumnType) -> Encoding {
         let scalar = Scalar::new(options, column.base_oid, &column.base_name, column.type_modifier);
-        Encoding { scalar, array: column.array }
+        Encoding { scalar, array: column.array, delimiter: delimiter(column.base_oid, &column.base_name) }
     }
 
     /// Where the catalogue has said nothing: by the type's OID alone.
     pub(super) fn of_relation(options: &Options, column: &RelationColumn) -> Encoding {
         let scalar = Scalar::new(options, column.type_id, "", column.type_modifier);
-        Encoding { scalar, array: false }
+        Encoding { scalar, array: false, delimiter: b',' }
     }
 
     /// Appends the JSON of `text`.
     pub(super) fn write(&self, out: &mut Vec<u8>, text: &[u8]) -> Result<(), Wrong> {
         if self.array {
-            array::write(out, text, &mut |out, element| self.scalar.write(out, element))
+            array::write(out, text, self.delimiter, &mut |out, element| self.scalar.write(out, element))
         } else {
             self.scalar.write(out, text)
         }
@@ -107,7 +109,7 @@ impl Encoding {
             // An array in a form of its own: its text.
             Value::Array(elements) if self.array => {
                 let mut out = Vec::new();
-                array::read(&mut out, elements, &|value| self.scalar.read(value))?;
+                array::read(&mut out, elements, self.delimiter, &|value| self.scalar.read(value))?;
                 Ok(Some(Cow::Owned(out)))
             }
             value => self.scalar.read(value).map(Some),
@@ -131,6 +133,15 @@ impl Encoding {
             scalar => scalar.placeholder(out, unavailable),
         }
         out.push(b']');
+    }
+}
+
+/// `pg_type.typdelim` of an element's type: of PostgreSQL's own, box has another one than the comma; of the extensions', PostGIS's do.
+fn delimiter(oid: u32, name: &str) -> u8 {
+    match (oid, name) {
+        (603, _) => b';',
+        (_, "geometry" | "geography") => b':',
+        _ => b',',
     }
 }
 
