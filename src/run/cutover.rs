@@ -8,9 +8,10 @@
 //! Everything before that COMMIT can be undone and is undone on any failure; after it the cutover is finished, by this process or by
 //! the next one, which looks for the fence on the source.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use pg::{Class, Error, QualifiedName, Result};
+use pg::{Class, Error, QualifiedName, Result, Session};
 use reader::fence::{self, Attempt, Fence};
 use serde_json::{Value, json};
 use writer::apply::{Command, Handle};
@@ -121,7 +122,8 @@ async fn attempt(
     }
     // What would take long, or wait, goes before the fence.
     load::constraints(context, owner).await?;
-    new_tables(context, run).await?;
+    let known = in_the_run(owner.session(), run).await?;
+    new_tables(context, run, &context.source_session().await?, &known).await?;
     if verify == "changed" {
         let _ = handle.commands.send(Command::Record(true)).await;
         context.reporter.note("cutover: full comparison beside the load");
@@ -252,11 +254,10 @@ async fn under_the_fence(
         missing = hold::no_reader(context, LOOK), if context.half == Half::Writer => return Err(missing),
     }
     hold::ask(handle, Command::Hold).await?;
-    // Made during the comparison; partitions of a table that is locked now can't be any more.
-    new_tables(context, run).await?;
     let admin = context.target_admin_session().await?;
-    let tables: Vec<QualifiedName> =
-        RunTable::all(&admin, &run.name).await?.into_iter().map(|table| table.name).collect();
+    let tables = in_the_run(&admin, run).await?;
+    // Made during the comparison; partitions of a table that is locked now can't be any more.
+    new_tables(context, run, &source, &tables).await?;
     let sequences = super::schema::sequences(context, &source, &tables, run.publication_own).await?;
     let schemas = super::selection(&context.settings).chosen_schemas(&source).await?;
     let set = schema::set_sequences(&admin, &sequences).await?;
@@ -279,17 +280,19 @@ async fn under_the_fence(
     Ok(json!({"marker_lsn": marker.to_string(), "sequences": set, "matviews": matviews, "checked": checked}))
 }
 
+/// Every table that the run knows, those that have left too.
+async fn in_the_run(client: &tokio_postgres::Client, run: &Run) -> Result<Vec<QualifiedName>> {
+    Ok(RunTable::all(client, &run.name).await?.into_iter().map(|table| table.name).collect())
+}
+
 /// Tables that were created, or published, on the source after the run began are not in it: somebody has to decide.
-async fn new_tables(context: &Context, run: &Run) -> Result<()> {
-    let source = context.source_session().await?;
+async fn new_tables(context: &Context, run: &Run, source: &Session, known: &[QualifiedName]) -> Result<()> {
     let there = if run.publication_own {
-        reader::catalog::selected(&source, &super::publication::selection(&context.settings)).await?
+        reader::catalog::selected(source, &super::publication::selection(&context.settings)).await?
     } else {
-        super::publication::look(context, &source, &run.publications, false).await?.tables
+        super::publication::look(context, source, &run.publications, false).await?.tables
     };
-    let target = context.target_admin_session().await?;
-    let known: Vec<QualifiedName> =
-        RunTable::all(&target, &run.name).await?.into_iter().map(|table| table.name).collect();
+    let known: HashSet<&QualifiedName> = known.iter().collect();
     let unknown: Vec<String> = there
         .into_iter()
         .filter(|table| !known.contains(&table.name))

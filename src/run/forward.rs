@@ -5,6 +5,7 @@ use writer::control::{Run, Step};
 
 use super::context::Context;
 use super::hold::{self, Sides};
+use super::limit::Retained;
 use super::live::{self, End};
 use super::owner::Owner;
 use super::retry::Backoff;
@@ -30,8 +31,9 @@ pub async fn sides_of_stopped(context: &Context) -> Result<Sides> {
     let asker =
         Session::connect(&context.target, Purpose::TargetControl, &format!("{} (verify)", run.name)).await?;
     let mut backoff = Backoff::new(context.settings.retry.connection_max, context.settings.retry.blocked_max);
+    let retained = Retained::default();
     loop {
-        let mut stream = Box::pin(live::stream(context, &mut owner, &run, &mut backoff));
+        let mut stream = Box::pin(live::stream(context, &mut owner, &run, &mut backoff, &retained));
         let sides = match hold::sides_unless(context, &asker, &mut stream).await? {
             Ok(sides) => sides,
             // It goes on in another way: as text, for example, where a table does not take binary values.

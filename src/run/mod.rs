@@ -174,7 +174,7 @@ async fn attempt(
             Step::Indexes => load::indexes(context, owner).await?,
             Step::Catchup | Step::Live | Step::Cutover => {
                 snapshot = None;
-                match Box::pin(live::stream_watched(context, owner, &run, backoff, retained)).await? {
+                match Box::pin(live::stream(context, owner, &run, backoff, retained)).await? {
                     live::End::CutOver => return Ok(Outcome::CutOver),
                     live::End::Cancelled => return Ok(Outcome::Interrupted),
                     live::End::Refresh => {}

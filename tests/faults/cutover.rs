@@ -8,7 +8,7 @@ use crate::support::load::bank;
 use crate::support::oracle::{self, Events};
 use crate::support::postgres::Stop;
 use crate::support::walferry::{Output, Running};
-use crate::support::{Load, Postgres, Walferry};
+use crate::support::{Load, Walferry};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -391,33 +391,4 @@ pub async fn rolled_back_small(scene: &Scene) {
     scene.source.sql(DB, "UPDATE t SET v = v WHERE id = 1").await;
     let closed = scene.target.try_sql(DB, "UPDATE t SET v = 'x'").await;
     assert_eq!(closed.unwrap_err().code().unwrap().code(), "25006");
-}
-
-/// A fence of one run is not taken for the fence of another.
-#[tokio::test]
-async fn two_runs_hand_their_tables_over_one_after_the_other() {
-    let scene = Scene::small().await;
-    scene.source.sql(DB, "CREATE TABLE other (id int PRIMARY KEY); INSERT INTO other VALUES (1)").await;
-    let target = Postgres::builder(15).database(DB).start().await;
-    let first = scene.run().name("first").args(&["--table", "t"]);
-    let second = Walferry::new(&scene.source.uri(DB), &target.uri(DB))
-        .name("second")
-        .command("migrate")
-        .args(&["--table", "other"]);
-    let (mut a, mut b) = (first.spawn(), second.clone().failpoint("cutover-fencing", "panic").spawn());
-    a.wait_for_step("live").await;
-    b.wait_for_step("live").await;
-    let none = ["--verify", "none"];
-    first.command("cutover").args(&none).run().await.expect_code(0);
-    a.wait_exit_within(SOON).await.expect_code(0);
-    let asker = second.command("cutover").args(&none).spawn();
-    assert!(b.wait_exit_within(SOON).await.code > 128);
-    let second = second.command("migrate").args(&["--table", "other"]);
-    let mut b = second.spawn();
-    b.wait_for_step("live").await;
-    asker.wait_exit_within(SOON).await.expect_code(1);
-    scene.source.sql(DB, "INSERT INTO other VALUES (2)").await;
-    second.command("cutover").args(&none).run().await.expect_code(0);
-    b.wait_exit_within(SOON).await.expect_code(0);
-    assert_eq!(target.value::<i64>(DB, "SELECT count(*) FROM other").await, 2);
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::cutover::rolled_back_small;
 use super::{DB, Scene};
 use crate::support::oracle;
+use crate::support::{Postgres, Walferry};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -108,4 +109,33 @@ async fn what_is_left_out_is_not_touched_by_the_hand_over() {
         let sql = format!("SELECT last_value FROM {sequence}");
         assert_eq!(scene.target.value::<i64>(DB, &sql).await, stands, "{sequence}");
     }
+}
+
+/// A fence of one run is not taken for the fence of another.
+#[tokio::test]
+async fn two_runs_hand_their_tables_over_one_after_the_other() {
+    let scene = Scene::small().await;
+    scene.source.sql(DB, "CREATE TABLE other (id int PRIMARY KEY); INSERT INTO other VALUES (1)").await;
+    let target = Postgres::builder(15).database(DB).start().await;
+    let first = scene.run().name("first").args(&["--table", "t"]);
+    let second = Walferry::new(&scene.source.uri(DB), &target.uri(DB))
+        .name("second")
+        .command("migrate")
+        .args(&["--table", "other"]);
+    let (mut a, mut b) = (first.spawn(), second.clone().failpoint("cutover-fencing", "panic").spawn());
+    a.wait_for_step("live").await;
+    b.wait_for_step("live").await;
+    let none = ["--verify", "none"];
+    first.command("cutover").args(&none).run().await.expect_code(0);
+    a.wait_exit_within(SOON).await.expect_code(0);
+    let asker = second.command("cutover").args(&none).spawn();
+    assert!(b.wait_exit_within(SOON).await.code > 128);
+    let second = second.command("migrate").args(&["--table", "other"]);
+    let mut b = second.spawn();
+    b.wait_for_step("live").await;
+    asker.wait_exit_within(SOON).await.expect_code(1);
+    scene.source.sql(DB, "INSERT INTO other VALUES (2)").await;
+    second.command("cutover").args(&none).run().await.expect_code(0);
+    b.wait_exit_within(SOON).await.expect_code(0);
+    assert_eq!(target.value::<i64>(DB, "SELECT count(*) FROM other").await, 2);
 }

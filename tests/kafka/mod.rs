@@ -1,11 +1,13 @@
 //! Runs whose changes travel through a real broker.
 
+mod acknowledged;
 mod bad_input;
 mod connector;
 mod control;
 mod faults;
 mod memory;
 mod resync;
+mod retained;
 mod rows;
 mod security;
 mod services;

@@ -243,28 +243,23 @@ async fn row_31_a_process_held_up_while_its_table_is_copied_again_writes_nothing
     let late = feed.lanes[0].command.clone().args(&["--table", "t0"]);
     let mut one = late.failpoint("apply-before-begin", "sleep(3000)").spawn();
     feeds(&mut one).await;
+    let (target, database) = (feed.target, feed.lanes[0].database.clone());
+    let before: String = target.value(&database, "SELECT clock_timestamp()::text").await;
     feed.source("UPDATE t0 SET body = 'old' WHERE id = 1").await;
-    // It has looked the table up, which is the last thing before it stands there.
-    let stands =
+    // It has looked the table up, which is the last thing before it stands there; nobody else has anything to look up.
+    let stands = format!(
         "SELECT count(*) > 0 FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle'
-                  AND application_name LIKE '%(control)' AND query LIKE '%RECURSIVE base%'";
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while feed.on_targets(stands).await[0] != ["t"] {
-        assert!(Instant::now() < deadline && one.is_running(), "{}", one.stderr());
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+             AND application_name LIKE '%(control)' AND query LIKE '%RECURSIVE base%' AND query_start > '{before}'"
+    );
+    target.wait_until(&database, &stands, Duration::from_secs(60)).await;
     one.sigstop();
     feed.source("UPDATE t0 SET body = 'new' WHERE id = 1").await;
     feed.lanes[0].kill_writer().await;
     let lane = &mut feed.lanes[0];
     lane.running = Some(lane.command.clone().args(&["--resync", "public.t0"]).spawn());
     lane.running.as_mut().unwrap().wait_for_stderr("copied again: ").await;
-    let copied = "SELECT count(*) FROM t0 WHERE id = 1 AND body = 'new'";
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while feed.on_targets(copied).await[0] != ["1"] {
-        assert!(Instant::now() < deadline, "t0 was not copied again");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let copied = "SELECT count(*) = 1 FROM t0 WHERE id = 1 AND body = 'new'";
+    target.wait_until(&database, copied, Duration::from_secs(60)).await;
     one.sigcont();
     write(&feed, 0).await;
     applied(&feed).await;

@@ -52,13 +52,8 @@ pub enum End {
     Refresh,
 }
 
-/// Streams until cut over, cancelled, or an error.
-pub async fn stream(context: &Context, owner: &mut Owner, run: &Run, backoff: &mut Backoff) -> Result<End> {
-    Box::pin(stream_watched(context, owner, run, backoff, &Retained::default())).await
-}
-
-/// The same beside a watch of what the slot retains, whose warning stands in `status`.
-pub async fn stream_watched(
+/// Streams until cut over, cancelled, or an error. `retained`: a warning of what the slot retains, for `status`.
+pub async fn stream(
     context: &Context,
     owner: &mut Owner,
     run: &Run,

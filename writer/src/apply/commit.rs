@@ -67,6 +67,7 @@ impl Applier {
         if answer.is_err() {
             // A COMMIT that was refused has rolled back; after a refused progress row the transaction is still open.
             self.pipeline.query("ROLLBACK")?;
+            // Whatever the server says of that, the first refusal is the one that counts.
             let _ = self.pipeline.drain().await?;
         }
         fail::fail_point!("apply-after-commit");
