@@ -74,6 +74,10 @@ async fn many_tables_and_many_rows_take_few_statements() {
     feed.source("INSERT INTO t9 VALUES (2, '')").await;
     feed.applied().await;
     assert_eq!(written(feed.target.log()), (300, 1));
+    // What is done for each transaction is parsed and planned once.
+    let log = feed.target.log();
+    let mut progress = log.lines().filter(|line| line.contains("INSERT INTO walferry.progress")).peekable();
+    assert!(progress.peek().is_some() && progress.all(|line| line.contains("execute w")), "{log}");
     feed.source("INSERT INTO t7 SELECT i, '' FROM generate_series(2, 3000) i").await;
     let updates_of_rows: Vec<String> =
         (0..100).map(|n| format!("UPDATE t7 SET v = v || 'x' WHERE id % 100 = {n}")).collect();

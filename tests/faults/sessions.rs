@@ -54,12 +54,12 @@ async fn a_session_that_ends_during_the_first_look_refuses_nothing() {
     let load = scene.load();
     let mut run = scene.run();
     for side in ["source", "target"] {
-        run = run.failpoint(&format!("preflight-{side}"), "1*sleep(2000)->off");
+        run = run.failpoint(&format!("preflight-{side}"), "1*sleep(4000)->off");
     }
     let mut running = run.spawn();
-    for server in [&scene.source, &scene.target] {
-        end(server, "application_name LIKE '%(check)'").await;
-    }
+    // At once: both looks are held for as long, whichever began first.
+    let check = "application_name LIKE '%(check)'";
+    tokio::join!(end(&scene.source, check), end(&scene.target, check));
     running.wait_for_stderr("was cut short").await;
     through(&scene, running, load, &events).await;
 }

@@ -22,7 +22,9 @@ impl Process {
             .expect("the folder is ours");
         let child = Command::new("java")
             // Small and quick to start: a test sends megabytes, not gigabytes.
-            .args(["-Xmx320m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-cp"])
+            .args(["-Xmx320m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"])
+            .arg(format!("-XX:SharedArchiveFile={}", programs::kafka().join("broker.jsa").display()))
+            .arg("-cp")
             .arg(programs::kafka().join("libs").join("*"))
             .arg("kafka.Kafka")
             .arg(folder.join("server.properties"))

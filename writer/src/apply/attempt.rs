@@ -7,12 +7,13 @@ use pipeline::ChangeSource;
 
 use super::acknowledge::{LONG_PATIENCE, PATIENCE};
 use super::careful::{self, Outcome};
+use super::commit::Commit;
 use super::execute::{ExecuteOptions, Refusal};
 use super::missing::Missing;
 use super::piece::Piece;
 use super::plan::{Plan, PlanOptions, Step, plan};
 use super::worker::{Applier, ApplyOptions};
-use crate::control::{Counters, Skips};
+use crate::control::{Counters, Skips, fenced};
 
 /// What was found out about a piece that could not be applied as it was.
 #[derive(Debug, Default)]
@@ -42,8 +43,18 @@ impl Retry {
 pub(super) struct Found {
     counts: Counters,
     missing: Missing,
-    /// The answer to the look at the target's schema, if it was time for one.
-    schema: Option<Vec<Option<String>>>,
+    /// The last row that the server answered: to the look at the target's schema, or to the commit.
+    row: Option<Vec<Option<String>>>,
+}
+
+/// What follows a plan's changes in one pipeline with them.
+#[derive(Clone, Copy)]
+enum Then {
+    Nothing,
+    /// A look at the target's schema: the tables that were written to are locked by then, so that no trigger comes between it and the commit.
+    Look,
+    /// Nothing that the server may answer, but for an error, keeps the piece from being committed.
+    Commit(Commit),
 }
 
 impl Applier {
@@ -107,13 +118,36 @@ impl Applier {
             }
             fail::fail_point!("apply-before-begin");
             let nested = self.open.is_some();
-            self.pipeline.query(if nested { "SAVEPOINT walferry_piece" } else { self.begin })?;
-            match self.execute(&plan, source.as_deref_mut()).await? {
-                Ok(Found { schema: Some(answer), .. })
-                    if self.tables.saw(&answer) && !self.still_holds(piece, &plan).await? =>
+            if nested {
+                self.pipeline.query("SAVEPOINT walferry_piece")?;
+            } else {
+                for statement in self.begin {
+                    self.pipeline.query_prepared(statement, &[])?;
+                }
+            }
+            let then = match () {
+                () if !plan.steps.is_empty() && self.tables.look_is_due() => Then::Look,
+                () if !nested && piece.unfinished.is_none() && plan.is_only_inserts() => {
+                    // Before the commit: whoever compares both sides has to know of the rows.
+                    self.recorder.note(piece, &mut self.tables);
+                    Then::Commit(self.commit_of(piece, settled(plan.counts)))
+                }
+                () => Then::Nothing,
+            };
+            match self.execute(&plan, source.as_deref_mut(), then).await? {
+                Ok(Found { row: Some(answer), .. })
+                    if matches!(then, Then::Look)
+                        && self.tables.saw(&answer)
+                        && !self.still_holds(piece, &plan).await? =>
                 {
                     // What the plan was made from is not so any more.
                     self.undo(nested).await?;
+                }
+                Ok(Found { row, .. }) if let Then::Commit(commit) = then => {
+                    fail::fail_point!("apply-after-commit");
+                    self.committed(commit, row.as_ref()).await?;
+                    self.tell_applied(piece);
+                    return Ok(());
                 }
                 Ok(Found { mut counts, missing, .. }) => {
                     counts.missing = missing.count();
@@ -149,9 +183,10 @@ impl Applier {
                             return Err(self.explain(error, piece, index));
                         }
                         Refusal::Error { error, target } => {
-                            let error = match target {
-                                Some(target) => self.about(error, &target.name),
-                                None => error,
+                            let error = match (target, then) {
+                                (Some(target), _) => self.about(error, &target.name),
+                                (None, Then::Commit(_)) => fenced(error, self.options.progress_key()),
+                                (None, _) => error,
                             };
                             return Err(self.explain(error, piece, index));
                         }
@@ -200,16 +235,17 @@ impl Applier {
     }
 
     /// Sends the plan. `Err`: what was refused, and the change it was when that is known.
-    pub(super) async fn execute<S: ChangeSource>(
+    async fn execute<S: ChangeSource>(
         &mut self,
         plan: &Plan,
         source: Option<&mut S>,
+        then: Then,
     ) -> Result<std::result::Result<Found, (Refusal, usize)>> {
         let options = ExecuteOptions {
             copy_threshold: self.options.copy_threshold,
             set_threshold: self.options.set_threshold,
         };
-        let mut found = Found { counts: Counters::default(), missing: Missing::default(), schema: None };
+        let mut found = Found { counts: Counters::default(), missing: Missing::default(), row: None };
         self.merge_lists(plan);
         for step in &plan.steps {
             let Step::Row { target, change, index, careful: true } = step else {
@@ -242,10 +278,10 @@ impl Applier {
             }
         }
         fail::fail_point!("apply-before-commit");
-        // The tables that were written to are locked now: no trigger can come between this look and the commit.
-        let looks = !plan.steps.is_empty() && self.tables.look_is_due();
-        if looks {
-            self.pipeline.query(&self.tables.schema())?;
+        match then {
+            Then::Nothing => {}
+            Then::Look => self.pipeline.query_prepared(&self.tables.schema(), &[])?,
+            Then::Commit(commit) => self.queue_commit(commit)?,
         }
         let answers = match source {
             Some(source) => self.drain_and_look_ahead(plan, source).await?,
@@ -254,7 +290,7 @@ impl Applier {
         match answers {
             Ok(mut rows) => {
                 found.missing.merge(&self.pipeline.take_missing());
-                found.schema = if looks { rows.pop() } else { None };
+                found.row = rows.pop();
                 self.merge_lists(plan);
                 Ok(Ok(found))
             }
@@ -301,20 +337,29 @@ impl Applier {
             fail::fail_point!("apply-inside-transaction");
             return Ok(());
         }
-        counts.transactions = counts.transactions.max(i64::from(counts.changes() > 0));
+        self.commit(self.commit_of(piece, settled(counts))).await?;
+        self.tell_applied(piece);
+        Ok(())
+    }
+
+    /// How the target transaction that ends with `piece` and has come to `counts` is committed.
+    fn commit_of(&self, piece: &Piece, counts: Counters) -> Commit {
         let mut next = self.progress;
         next.seq += 1;
         next.end_lsn = piece.end_lsn;
         next.counters.add(&counts);
         let patience = if self.flusher.is_some() { LONG_PATIENCE } else { PATIENCE };
         let synchronous = !self.options.synchronous_commit && self.unflushed.overdue(patience);
-        self.commit(next, synchronous).await?;
+        Commit { next, synchronous }
+    }
+
+    fn tell_applied(&self, piece: &Piece) {
+        let progress = self.progress;
         let committed_at = piece.transactions.last().map(|tx| tx.committed_at);
         self.applied.send_modify(|applied| {
-            applied.progress = next;
+            applied.progress = progress;
             applied.committed_at = committed_at;
         });
-        Ok(())
     }
 
     /// Names the table, and the privileges that applying to it takes.
@@ -353,4 +398,9 @@ impl Applier {
             ),
         )
     }
+}
+
+/// The counts of a target transaction that is complete.
+fn settled(counts: Counters) -> Counters {
+    Counters { transactions: counts.transactions.max(i64::from(counts.changes() > 0)), ..counts }
 }

@@ -14,6 +14,18 @@ use crate::control::{Carrier, Progress, fenced};
 /// Progress rows that may pile up before they are pruned.
 const PRUNE_EVERY: i64 = 256;
 
+/// Tells where the commit stands in the target's WAL, and how far that is flushed. With a synchronous standby its disk counts as well, which only a
+/// synchronous commit waits for.
+const POSITIONS: &str = "SELECT pg_catalog.pg_current_wal_insert_lsn(), CASE pg_catalog.current_setting('synchronous_standby_names') \
+    WHEN '' THEN pg_catalog.pg_current_wal_flush_lsn() ELSE '0/0' END";
+
+/// A commit: what it stores, and whether the server answers when it is on disk.
+#[derive(Clone, Copy)]
+pub(super) struct Commit {
+    pub next: Progress,
+    pub synchronous: bool,
+}
+
 /// Where the carrier takes up: behind the last commit, and behind the piece that is being applied.
 #[derive(Debug, Default)]
 pub(super) struct CarrierPosition {
@@ -45,49 +57,55 @@ impl CarrierPosition {
 }
 
 impl Applier {
-    /// Commits the open transaction together with `next`.
-    pub(super) async fn commit(&mut self, next: Progress, synchronous: bool) -> Result<()> {
-        let run = self.options.progress_key();
-        let mode = if synchronous { "SET LOCAL synchronous_commit = on; " } else { "" };
-        let mut sql = format!("{mode}{}; COMMIT", next.next_sql(run, self.carrier.behind(next.end_lsn)));
-        let prunes = next.seq - self.pruned > PRUNE_EVERY;
-        if prunes {
-            sql += &format!(
-                "; DELETE FROM walferry.progress WHERE run = {} AND seq >= {} AND seq < {}",
-                quote_literal(run),
-                self.pruned,
-                next.seq
-            );
-        }
-        // With a synchronous standby its disk counts as well, which only a synchronous commit waits for.
-        sql += "; SELECT pg_catalog.pg_current_wal_insert_lsn(), CASE pg_catalog.current_setting('synchronous_standby_names') \
-                WHEN '' THEN pg_catalog.pg_current_wal_flush_lsn() ELSE '0/0' END";
-        self.pipeline.query(&sql)?;
+    /// Commits the open transaction.
+    pub(super) async fn commit(&mut self, commit: Commit) -> Result<()> {
+        self.queue_commit(commit)?;
         let answer = self.pipeline.drain().await?;
         if answer.is_err() {
             // A COMMIT that was refused has rolled back; after a refused progress row the transaction is still open.
             self.pipeline.query("ROLLBACK")?;
+            // Statements whose Parse came after the error don't exist.
+            self.pipeline.forget_statements()?;
             // Whatever the server says of that, the first refusal is the one that counts.
             let _ = self.pipeline.drain().await?;
         }
         fail::fail_point!("apply-after-commit");
-        let rows = match answer {
-            Ok(rows) => rows,
+        match answer {
+            Ok(rows) => self.committed(commit, rows.last()).await,
             Err(Refusal::Error { error, .. } | Refusal::Redo { error: Some(error), .. }) => {
-                return Err(fenced(error, run));
+                Err(fenced(error, self.options.progress_key()))
             }
             Err(Refusal::Redo { error: None, .. }) => {
-                return Err(Error::failed("PROTOCOL", "COMMIT was not answered"));
+                Err(Error::failed("PROTOCOL", "COMMIT was not answered"))
             }
-        };
+        }
+    }
+
+    /// Puts the progress row and the COMMIT into the pipeline. Between the two is no Sync: the server skips the COMMIT where the row, or anything
+    /// before it, was refused.
+    pub(super) fn queue_commit(&mut self, commit: Commit) -> Result<()> {
+        if commit.synchronous {
+            self.pipeline.query_prepared("SET LOCAL synchronous_commit = on", &[])?;
+        }
+        let run = self.options.progress_key();
+        let carrier = self.carrier.behind(commit.next.end_lsn);
+        let values = commit.next.next_values(run, carrier);
+        self.pipeline.query_prepared(Progress::next_sql(carrier), &values)?;
+        self.pipeline.query_prepared("COMMIT", &[])?;
+        self.pipeline.query_prepared(POSITIONS, &[])
+    }
+
+    /// The server has confirmed it; `positions`: its last row.
+    pub(super) async fn committed(
+        &mut self,
+        Commit { next, synchronous }: Commit,
+        positions: Option<&Vec<Option<String>>>,
+    ) -> Result<()> {
         let position = |index: usize| -> Result<Lsn> {
             let text =
-                rows.last().and_then(|row| row.get(index)).and_then(Option::as_deref).unwrap_or_default();
+                positions.and_then(|row| row.get(index)).and_then(Option::as_deref).unwrap_or_default();
             text.parse().map_err(|_| Error::failed("PROTOCOL", "the target did not tell its WAL position"))
         };
-        if prunes {
-            self.pruned = next.seq;
-        }
         self.progress = next;
         self.carrier.committed(next.end_lsn);
         if synchronous || self.options.synchronous_commit {
@@ -98,7 +116,29 @@ impl Applier {
         if self.pipeline.statements.overfull() {
             self.pipeline.forget_statements()?;
         }
-        Ok(())
+        self.prune().await
+    }
+
+    /// Removes old progress rows, when there are enough of them. Only after a commit that the server has confirmed: behind one that was
+    /// refused because another process has the run, the rows are that one's.
+    async fn prune(&mut self) -> Result<()> {
+        if self.progress.seq - self.pruned <= PRUNE_EVERY {
+            return Ok(());
+        }
+        self.pipeline.query(&format!(
+            "DELETE FROM walferry.progress WHERE run = {} AND seq >= {} AND seq < {}",
+            quote_literal(self.options.progress_key()),
+            self.pruned,
+            self.progress.seq
+        ))?;
+        match self.pipeline.drain().await? {
+            Ok(_) => {
+                self.pruned = self.progress.seq;
+                Ok(())
+            }
+            Err(Refusal::Error { error, .. } | Refusal::Redo { error: Some(error), .. }) => Err(error),
+            Err(Refusal::Redo { error: None, .. }) => Ok(()),
+        }
     }
 
     /// Nothing of ours up to here: the position is stored when there is nothing better to do.
@@ -132,8 +172,8 @@ impl Applier {
     async fn store_position(&mut self, synchronous: bool) -> Result<()> {
         let mut next = self.progress;
         next.seq += 1;
-        self.pipeline.query("BEGIN")?;
-        self.commit(next, synchronous).await?;
+        self.pipeline.query_prepared("BEGIN", &[])?;
+        self.commit(Commit { next, synchronous }).await?;
         self.idle_stored = Some(Instant::now());
         self.applied.send_modify(|applied| applied.progress = next);
         Ok(())

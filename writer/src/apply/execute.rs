@@ -108,6 +108,20 @@ impl Pipeline {
         frontend::query(sql, self.wire.out()).map_err(|error| Error::failed("PROTOCOL", error.to_string()))
     }
 
+    /// Queues a statement that is no change to a table. It is prepared on this connection: of a small one, to parse and plan it is most of
+    /// what it costs.
+    pub fn query_prepared(&mut self, sql: &str, values: &[Option<String>]) -> Result<()> {
+        let out = self.wire.out();
+        let statement = self.statements.prepare_other(sql, out)?;
+        let values: Vec<Column<'_>> = values
+            .iter()
+            .map(|value| value.as_ref().map_or(Column::Null, |text| Column::Text(text.as_bytes())))
+            .collect();
+        encode::bind_row(out, statement, &values)?;
+        self.unsynced = true;
+        Ok(())
+    }
+
     fn sync(&mut self) -> Result<()> {
         if self.unsynced {
             frontend::sync(self.wire.out());

@@ -84,6 +84,16 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Rows that are put in as they are, and nothing whose outcome has to be looked at: the server takes all of it, or refuses all of it.
+    pub fn is_only_inserts(&self) -> bool {
+        self.steps.iter().all(|step| {
+            matches!(
+                step,
+                Step::Insert { .. } | Step::Row { change: RowChange::Insert(_), careful: false, .. }
+            )
+        })
+    }
+
     /// The tables that are written to, some more than once.
     pub fn targets(&self) -> impl Iterator<Item = &Target> {
         self.steps

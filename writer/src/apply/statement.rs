@@ -262,6 +262,8 @@ pub fn sorted_key(target: &Target) -> Vec<usize> {
 #[derive(Default)]
 pub struct Statements {
     names: HashMap<u32, HashMap<Shape, String>>,
+    /// Of what is no change to a table, by the text.
+    others: HashMap<String, String>,
     count: usize,
     /// Tables that rows were inserted into.
     inserted: HashSet<u32>,
@@ -275,14 +277,19 @@ impl Statements {
     pub fn prepare(&mut self, target: &Target, shape: Shape, out: &mut BytesMut) -> Result<&str> {
         let shapes = self.names.entry(target.id).or_default();
         if !shapes.contains_key(&shape) {
-            self.count += 1;
-            let name = format!("w{}", self.count);
-            let query = sql(target, &shape);
-            frontend::parse(&name, &query, std::iter::empty(), out)
-                .map_err(|error| Error::failed("PROTOCOL", error.to_string()))?;
+            let name = parse(&mut self.count, &sql(target, &shape), out)?;
             shapes.insert(shape.clone(), name);
         }
         Ok(shapes.get(&shape).map_or("", String::as_str))
+    }
+
+    /// The same of a statement that is no change to a table.
+    pub fn prepare_other(&mut self, query: &str, out: &mut BytesMut) -> Result<&str> {
+        if !self.others.contains_key(query) {
+            let name = parse(&mut self.count, query, out)?;
+            self.others.insert(query.to_owned(), name);
+        }
+        Ok(self.others.get(query).map_or("", String::as_str))
     }
 
     /// True, once: nothing was inserted into the table yet on this connection, as far as it remembers.
@@ -297,7 +304,16 @@ impl Statements {
     /// After `DEALLOCATE ALL`.
     pub fn clear(&mut self) {
         self.names.clear();
+        self.others.clear();
         self.inserted.clear();
         self.count = 0;
     }
+}
+
+fn parse(count: &mut usize, query: &str, out: &mut BytesMut) -> Result<String> {
+    *count += 1;
+    let name = format!("w{count}");
+    frontend::parse(&name, query, std::iter::empty(), out)
+        .map_err(|error| Error::failed("PROTOCOL", error.to_string()))?;
+    Ok(name)
 }

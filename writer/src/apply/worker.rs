@@ -96,7 +96,8 @@ const IDLE_SPACING: Duration = Duration::from_millis(200);
 /// With nothing to apply for this long, what was committed is flushed.
 const QUIET: Duration = Duration::from_millis(10);
 /// Row by row a deferrable key may be violated where the source's one statement did not. (As replica it is not checked at all.)
-const BEGIN_ORIGIN: &str = "BEGIN; SET CONSTRAINTS ALL DEFERRED";
+const BEGIN: &[&str] = &["BEGIN"];
+const BEGIN_ORIGIN: &[&str] = &["BEGIN", "SET CONSTRAINTS ALL DEFERRED"];
 
 /// The writer's connection to the target and where it stands.
 pub struct Applier {
@@ -105,7 +106,7 @@ pub struct Applier {
     pub(super) user: String,
     pub(super) pipeline: Pipeline,
     /// Opens a target transaction.
-    pub(super) begin: &'static str,
+    pub(super) begin: &'static [&'static str],
     /// Shared with the look-up that is under way.
     pub(super) catalog: Arc<Catalog>,
     pub(super) tables: Tables,
@@ -163,7 +164,7 @@ impl Applier {
         let applier = Applier {
             user: params.user().to_owned(),
             pipeline: Pipeline::new(wire),
-            begin: if replica { "BEGIN" } else { BEGIN_ORIGIN },
+            begin: if replica { BEGIN } else { BEGIN_ORIGIN },
             tables: Tables::new(feed, replica, options.binary),
             catalog: Arc::new(Catalog::new(control).await?),
             skips,

@@ -39,6 +39,20 @@ impl Counters {
         self.skipped += more.skipped;
     }
 
+    /// In the order of the table's columns.
+    fn in_order(&self) -> [i64; 8] {
+        [
+            self.inserted,
+            self.updated,
+            self.deleted,
+            self.truncated,
+            self.transactions,
+            self.missing,
+            self.overwritten,
+            self.skipped,
+        ]
+    }
+
     /// Row changes and truncated tables.
     #[must_use]
     pub fn changes(&self) -> i64 {
@@ -63,6 +77,29 @@ pub enum Carrier<'a> {
     At(Option<&'a str>),
     /// As in the newest row: nothing was applied.
     Same,
+}
+
+/// What a row is made of, in the order of the parameters of [`Progress::next_sql`].
+macro_rules! columns {
+    () => {
+        "run, seq, epoch, end_lsn, inserted, updated, deleted, truncated, transactions, missing, overwritten, skipped, carrier"
+    };
+}
+const COLUMNS: &str = columns!();
+
+macro_rules! next {
+    ($carrier:literal) => {
+        concat!(
+            "INSERT INTO walferry.progress (",
+            columns!(),
+            ") VALUES ($1::text, coalesce(\
+             (SELECT seq + 1 FROM walferry.progress WHERE run = $1::text AND seq = $2::bigint - 1 AND epoch = $3::bigint FOR KEY SHARE), \
+             (SELECT seq FROM walferry.progress WHERE run = $1::text ORDER BY seq DESC LIMIT 1 FOR KEY SHARE)), \
+             $3::bigint, $4::pg_lsn, $5::bigint, $6::bigint, $7::bigint, $8::bigint, $9::bigint, $10::bigint, $11::bigint, $12::bigint, ",
+            $carrier,
+            ")"
+        )
+    };
 }
 
 impl Progress {
@@ -104,25 +141,6 @@ impl Progress {
     /// The statement that appends `self`, with the carrier's position.
     #[must_use]
     pub fn insert_sql(&self, run: &str, carrier: Carrier<'_>) -> String {
-        self.insert(run, &self.seq.to_string(), carrier)
-    }
-
-    /// The same for whoever has been at `seq - 1` since some time: fails with 23505 as well if that row is gone, or is one of another
-    /// epoch. The predecessor is locked against being pruned until the row is in.
-    #[must_use]
-    pub fn next_sql(&self, run: &str, carrier: Carrier<'_>) -> String {
-        let quoted = pg::quote_literal(run);
-        let seq = format!(
-            "coalesce((SELECT seq + 1 FROM walferry.progress WHERE run = {quoted} AND seq = {} AND epoch = {} FOR KEY SHARE), \
-             (SELECT seq FROM walferry.progress WHERE run = {quoted} ORDER BY seq DESC LIMIT 1 FOR KEY SHARE))",
-            self.seq - 1,
-            self.epoch
-        );
-        self.insert(run, &seq, carrier)
-    }
-
-    fn insert(&self, run: &str, seq: &str, carrier: Carrier<'_>) -> String {
-        let c = &self.counters;
         let run = pg::quote_literal(run);
         let carrier = match carrier {
             Carrier::At(None) => "NULL".to_owned(),
@@ -131,20 +149,39 @@ impl Progress {
                 format!("(SELECT carrier FROM walferry.progress WHERE run = {run} ORDER BY seq DESC LIMIT 1)")
             }
         };
+        let counts = self.counters.in_order().map(|count| count.to_string()).join(", ");
         format!(
-            "INSERT INTO walferry.progress (run, seq, epoch, end_lsn, inserted, updated, deleted, truncated, transactions, \
-             missing, overwritten, skipped, carrier) VALUES ({run}, {seq}, {}, '{}', {}, {}, {}, {}, {}, {}, {}, {}, {carrier})",
-            self.epoch,
-            self.end_lsn,
-            c.inserted,
-            c.updated,
-            c.deleted,
-            c.truncated,
-            c.transactions,
-            c.missing,
-            c.overwritten,
-            c.skipped
+            "INSERT INTO walferry.progress ({COLUMNS}) VALUES ({run}, {}, {}, '{}', {counts}, {carrier})",
+            self.seq, self.epoch, self.end_lsn
         )
+    }
+
+    /// Appends `self` with [`Progress::next_values`]: the same for whoever has been at `seq - 1` since some time. Fails with 23505 as well if
+    /// that row is gone, or is one of another epoch. The predecessor is locked against being pruned until the row is in.
+    #[must_use]
+    pub fn next_sql(carrier: Carrier<'_>) -> &'static str {
+        match carrier {
+            Carrier::At(_) => next!("$13::text"),
+            Carrier::Same => next!(
+                "(SELECT carrier FROM walferry.progress WHERE run = $1::text ORDER BY seq DESC LIMIT 1)"
+            ),
+        }
+    }
+
+    /// The parameters of [`Progress::next_sql`], as texts.
+    #[must_use]
+    pub fn next_values(&self, run: &str, carrier: Carrier<'_>) -> Vec<Option<String>> {
+        let mut values = vec![
+            Some(run.to_owned()),
+            Some(self.seq.to_string()),
+            Some(self.epoch.to_string()),
+            Some(self.end_lsn.to_string()),
+        ];
+        values.extend(self.counters.in_order().map(|count| Some(count.to_string())));
+        if let Carrier::At(position) = carrier {
+            values.push(position.map(str::to_owned));
+        }
+        values
     }
 
     /// Appends a row with `synchronous_commit = on`: when this returns, everything committed before in the target is on disk. On an error no
