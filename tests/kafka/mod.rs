@@ -1,6 +1,7 @@
 //! Runs whose changes travel through a real broker.
 
 mod acknowledged;
+mod altered;
 mod bad_input;
 mod connector;
 mod control;

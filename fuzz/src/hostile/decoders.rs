@@ -42,10 +42,15 @@ pub fn foreign(data: &[u8]) {
 fn records(mut data: &[u8], values: Values, dialect: Dialect) {
     const TOPICS: [&str; 5] =
         ["p.public.t", "p.transaction", "__debezium-heartbeat.p", "p.message", "p.a.b.c"];
-    const HEADERS: [&str; 7] = [
+    // A row's headers and a marker's, seven in all, which is what three bits count to.
+    let third = match values {
+        Values::Postgres => header::END,
+        Values::Debezium => header::TYPES,
+    };
+    let headers_of_records = [
         header::POSITION,
         header::EPOCH,
-        header::END,
+        third,
         header::COMMITTED_AT,
         header::UNCHANGED,
         header::NEW_KEY,
@@ -57,7 +62,7 @@ fn records(mut data: &[u8], values: Values, dialect: Dialect) {
         data = rest;
         let (Some(key), Some(value)) = (part(&mut data), part(&mut data)) else { return };
         let mut headers = Vec::new();
-        for header in HEADERS.iter().take(usize::from(kind >> 5)) {
+        for header in headers_of_records.iter().take(usize::from(kind >> 5)) {
             let Some(value) = part(&mut data) else { break };
             headers.push((*header, value));
         }

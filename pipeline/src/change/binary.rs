@@ -60,3 +60,8 @@ const PORTABLE: [(u32, u32); 47] = [
 pub fn is_portable(type_id: u32) -> bool {
     PORTABLE.iter().any(|(scalar, array)| *scalar == type_id || *array == type_id)
 }
+
+/// Of an array of one of these types: its elements' type.
+pub(crate) fn element_type(array: u32) -> Option<u32> {
+    PORTABLE.iter().find(|(_, of)| *of == array).map(|(scalar, _)| *scalar)
+}

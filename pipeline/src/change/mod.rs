@@ -8,6 +8,7 @@ mod event;
 mod relation;
 mod tuple;
 
+pub(crate) use binary::element_type;
 pub use binary::is_portable;
 pub use event::{Change, Event, OldTuple, PgTimestamp};
 pub use relation::{Relation, RelationColumn, RelationId, ReplicaIdentity};

@@ -6,6 +6,8 @@ pub const POSITION: &str = "walferry.position";
 pub const EPOCH: &str = "walferry.epoch";
 /// JSON array of the columns whose value was not sent (unchanged TOAST).
 pub const UNCHANGED: &str = "walferry.unchanged";
+/// Rows, with `values = "debezium"`: JSON object of the columns whose JSON can't be read back by itself, and how each was written.
+pub const TYPES: &str = "walferry.types";
 /// END: `<end LSN>`, what progress stores.
 pub const END: &str = "walferry.end";
 /// BEGIN and END: commit time, microseconds since 1970, decimal. Heartbeats have none.

@@ -14,7 +14,9 @@
 //! 1. Every row event is named by (commit LSN, index): header `walferry.position`. The index counts the events of a transaction from 1,
 //!    like `transaction.total_order`; a tombstone has the index of its delete.
 //! 2. A value that is not there (unchanged TOAST) is named in the header `walferry.unchanged`; no value of ours is ever mistaken for it.
-//! 3. END carries what a writer's progress needs (end LSN), so the topics alone are enough to resume.
+//! 3. With `values = "debezium"` a row event says how its columns were written (header `walferry.types`), by the types that its Relation message
+//!    had: reader and writer need not know of DDL at the same place of the stream, nor of each other's look at a catalogue.
+//! 4. END carries what a writer's progress needs (end LSN), so the topics alone are enough to resume.
 
 mod decoded;
 mod decoder;

@@ -180,7 +180,9 @@ pub(super) fn table(
         .map(|(column, codec)| Field {
             name: &column.name,
             codec,
-            described: types.and_then(|types| types.column(&column.name)),
+            described: types
+                .and_then(|types| types.column(&column.name))
+                .filter(|described| described.type_oid == column.type_id),
             identity: column.key,
         })
         .collect();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pg::{QualifiedName, Result};
 
 use super::json;
-use super::options::Options;
+use super::options::{Options, Values};
 use super::schema;
 use super::topic::Topics;
 use super::types::TableTypes;
@@ -28,6 +28,8 @@ pub(super) struct Table {
     /// What stands before a key and a value: their schemas, if they are wanted.
     pub(super) key_opening: Vec<u8>,
     pub(super) value_opening: Vec<u8>,
+    /// The header `walferry.types`.
+    pub(super) types_header: Option<Vec<u8>>,
 }
 
 struct TableColumn {
@@ -90,6 +92,7 @@ impl Table {
             json::string(&mut key_end, value.as_bytes());
         }
         key_end.push(b'}');
+        let types_header = (options.values == Values::Debezium).then(|| types_header(&columns));
         Table {
             relation: relation.clone(),
             topic,
@@ -100,6 +103,7 @@ impl Table {
             key_end,
             key_opening,
             value_opening,
+            types_header,
         }
     }
 
@@ -202,6 +206,21 @@ impl Table {
         }
         out.push(b']');
     }
+}
+
+/// `{}` where no column needs it: without the header an event is an earlier version's, which is read by a description.
+fn types_header(columns: &[TableColumn]) -> Vec<u8> {
+    let mut out = vec![b'{'];
+    for column in columns {
+        let Some(name) = column.codec.name() else { continue };
+        if out.len() > 1 {
+            out.push(b',');
+        }
+        out.extend_from_slice(&column.name);
+        json::string(&mut out, name.as_bytes());
+    }
+    out.push(b'}');
+    out
 }
 
 /// Positions of the key's columns. With REPLICA IDENTITY USING INDEX a delete brings that index's columns alone: where they don't

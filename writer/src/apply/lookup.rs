@@ -367,8 +367,9 @@ fn row_type(type_id: u32, found: &[Column], relation: &Relation) -> Option<RowTy
 }
 
 async fn missing_column(client: &Client, table: &QualifiedName, column: &RelationColumn) -> Error {
-    // Built-in types have the same OID everywhere; the name of another one is not in the stream's Relation message.
-    let built_in = column.type_id < FIRST_OF_USERS;
+    // Built-in types have the same OID everywhere; the name of another one is not in the stream's Relation message, and no OID is in
+    // the events of topics.
+    let built_in = (1..FIRST_OF_USERS).contains(&column.type_id);
     let formatted = match client
         .query_one("SELECT pg_catalog.format_type($1, $2)", &[&column.type_id, &column.type_modifier])
         .await

@@ -9,7 +9,7 @@ use pg::{Lsn, QualifiedName, Result};
 use super::columns::{Table, Tables};
 use super::fields::{self, Fields};
 use super::marker::committed_at;
-use super::{Dialect, malformed, missing, payload, payload_or_null};
+use super::{COLUMNS, Dialect, LONGEST, malformed, missing, payload, payload_or_null};
 use crate::change::{Change, Column, OldTuple, Relation, RelationColumn, RelationId, ReplicaIdentity, Tuple};
 use crate::envelope::decoded::{Decoded, Moved, Record, RowEvent};
 use crate::envelope::header;
@@ -19,9 +19,6 @@ use crate::envelope::options::Options;
 use crate::envelope::topic::Topics;
 use crate::envelope::types::TableTypes;
 use crate::envelope::value::is_unavailable;
-
-/// More columns no table has.
-const COLUMNS: usize = 1664;
 
 pub(super) struct Context<'a> {
     pub(super) options: &'a Options,
@@ -50,7 +47,12 @@ pub(super) fn decode(
         None => Position { commit_lsn: Lsn::new(source.whole("lsn")?), index: 0 },
     };
     let operation = value.text("op")?;
-    let mut event = Event { context, tables, record, value, name: &name, unchanged: Vec::new() };
+    let types_header = match context.dialect {
+        Dialect::Walferry => fields::header(record, header::TYPES)?,
+        Dialect::Debezium => None,
+    };
+    let mut event =
+        Event { context, tables, record, value, name: &name, types_header, unchanged: Vec::new() };
     event.unchanged = event.unchanged_columns()?;
     let (change, moved, truncated_together) = match operation {
         "c" | "r" => event.create()?,
@@ -90,6 +92,8 @@ struct Event<'e> {
     record: &'e Record<'e>,
     value: &'e Value<'e>,
     name: &'e QualifiedName,
+    /// How its values were written; None: the description says it.
+    types_header: Option<&'e str>,
     /// Columns whose value was not sent, as the header names them.
     unchanged: Vec<String>,
 }
@@ -122,7 +126,7 @@ impl<'e> Event<'e> {
         let old_key = fields::header(self.record, header::OLD_KEY)?;
         let context = self.context;
         let unchanged = std::mem::take(&mut self.unchanged);
-        let table = version(context, self.tables, self.name, after, Some(key.as_ref()))?;
+        let table = version(context, self.tables, self.name, after, self.types_header, Some(key.as_ref()))?;
         let new = tuple(context, table, after, &unchanged, false)?;
         let relation = table.relation.clone();
         let Some(old_key) = old_key else { return Ok((Change::Insert { relation, new }, Moved::No, 0)) };
@@ -137,7 +141,7 @@ impl<'e> Event<'e> {
         let key = message_key(self.record.key)?;
         let context = self.context;
         let unchanged = std::mem::take(&mut self.unchanged);
-        let table = version(context, self.tables, self.name, after, Some(key.as_ref()))?;
+        let table = version(context, self.tables, self.name, after, self.types_header, Some(key.as_ref()))?;
         let old = before.map(|before| old(context, table, before, key.as_ref())).transpose()?;
         let new = tuple(context, table, after, &unchanged, false)?;
         Ok(Change::Update { relation: table.relation.clone(), old, new })
@@ -150,12 +154,13 @@ impl<'e> Event<'e> {
         // A delete shows the key alone: the other columns are those of the row before it.
         let fits = |table: &Table| {
             let columns = &table.relation.columns;
-            before.len() <= columns.len()
+            table.reads(self.types_header)
+                && before.len() <= columns.len()
                 && before.iter().all(|(name, _)| columns.iter().any(|column| column.name == *name))
         };
         let table = match self.tables.last(self.name) {
             Some(table) if fits(table) => table,
-            _ => version(context, self.tables, self.name, before, Some(key.as_ref()))?,
+            _ => version(context, self.tables, self.name, before, self.types_header, Some(key.as_ref()))?,
         };
         let old = old(context, table, before, key.as_ref())?;
         let moved = match fields::header(self.record, header::NEW_KEY)? {
@@ -228,9 +233,11 @@ fn version<'t>(
     tables: &'t mut Tables,
     name: &QualifiedName,
     image: &Members<'_>,
+    types_header: Option<&str>,
     key: Option<&[Cow<'_, str>]>,
 ) -> Result<&'t Table> {
-    tables.get(context.options, context.types.get(name), name, image.iter().map(|(name, _)| &**name), key)
+    let columns = image.iter().map(|(name, _)| &**name);
+    tables.get(context.options, context.types.get(name), name, columns, types_header, key)
 }
 
 /// The old row. A key tuple's other columns mean nothing.
@@ -264,6 +271,7 @@ fn tuple(
     }
     let mut values: Vec<Option<Cow<'_, [u8]>>> = Vec::with_capacity(columns.len());
     let mut absent = vec![false; columns.len()];
+    let mut length = 0;
     for (at, (column, codec)) in columns.iter().zip(&table.codecs).enumerate() {
         let value = match image.get(at) {
             Some((name, value)) if *name == column.name => Some(value),
@@ -291,6 +299,11 @@ fn tuple(
             codec.read(value).map_err(|what| malformed(format!("column \"{}\": {what}", column.name)))?;
         if text.as_ref().is_some_and(|text| text.contains(&0)) {
             return Err(malformed(format!("column \"{}\": a zero byte", column.name)));
+        }
+        // A few bytes can say a long value: bits and digits that are zero.
+        length += text.as_ref().map_or(0, |text| text.len());
+        if length > LONGEST {
+            return Err(malformed(format!("a row of more than {LONGEST} bytes")));
         }
         values.push(text);
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use pg::{QualifiedName, Result};
 
-use super::malformed;
+use super::{encodings, malformed};
 use crate::change::{Relation, RelationColumn, RelationId, ReplicaIdentity};
 use crate::envelope::options::Options;
 use crate::envelope::topic::Topics;
@@ -21,6 +21,15 @@ pub(super) struct Table {
     stale: bool,
     /// The message key's columns that `relation` was made with.
     key: Vec<String>,
+    /// The header `walferry.types` that `codecs` were made by.
+    types_header: Option<String>,
+}
+
+impl Table {
+    /// Do its codecs read events with this header?
+    pub(super) fn reads(&self, types_header: Option<&str>) -> bool {
+        self.types_header.as_deref() == types_header
+    }
 }
 
 #[derive(Default)]
@@ -65,17 +74,19 @@ impl Tables {
         self.by_name.get(name).filter(|table| !table.stale)
     }
 
-    /// The version of `name` that has these columns and this key; made if it is new.
+    /// The version of `name` that has these columns, this header `walferry.types` and this key; made if it is new.
     pub(super) fn get<'n>(
         &mut self,
         options: &Options,
         types: Option<&TableTypes>,
         name: &QualifiedName,
         columns: impl ExactSizeIterator<Item = &'n str> + Clone,
+        types_header: Option<&str>,
         key: Option<&[Cow<'_, str>]>,
     ) -> Result<&Table> {
         let known = self.by_name.get(name).is_some_and(|table| {
             !table.stale
+                && table.reads(types_header)
                 && key.is_none_or(|key| table.key == *key)
                 && table.relation.columns.len() == columns.len()
                 && table.relation.columns.iter().map(|column| &column.name[..]).eq(columns.clone())
@@ -88,7 +99,7 @@ impl Tables {
                 Some(key) => key.iter().map(|name| name.clone().into_owned()).collect(),
                 None => earlier.or_else(|| types.map(|types| types.key.clone())).unwrap_or_default(),
             };
-            let table = make(options, types, name, id, columns, key)?;
+            let table = make(options, types, name, id, columns, types_header, key)?;
             self.by_name.insert(name.clone(), table);
         }
         Ok(&self.by_name[name])
@@ -101,8 +112,10 @@ fn make<'n>(
     name: &QualifiedName,
     id: RelationId,
     columns: impl Iterator<Item = &'n str>,
+    types_header: Option<&str>,
     key: Vec<String>,
 ) -> Result<Table> {
+    let written = types_header.map(encodings::read).transpose()?;
     let identity = match types {
         Some(types) => types.identity,
         None if key.is_empty() => ReplicaIdentity::Full,
@@ -118,7 +131,10 @@ fn make<'n>(
                 type_modifier: described.map_or(-1, |column| column.type_modifier),
                 key: identity == ReplicaIdentity::Full || key.iter().any(|key| key == column),
             };
-            codecs.push(Codec::new(options, &column, described));
+            codecs.push(match &written {
+                Some(written) => written.get(&column.name).cloned().unwrap_or_else(Codec::unnamed),
+                None => Codec::new(options, &column, described),
+            });
             column
         })
         .collect::<Vec<RelationColumn>>();
@@ -128,5 +144,5 @@ fn make<'n>(
         return Err(malformed(format!("column \"{}\" twice", twice[0])));
     }
     let relation = Arc::new(Relation { id, name: name.clone(), identity, columns });
-    Ok(Table { relation, codecs, stale: false, key })
+    Ok(Table { relation, codecs, stale: false, key, types_header: types_header.map(str::to_owned) })
 }

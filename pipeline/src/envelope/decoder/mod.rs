@@ -5,6 +5,7 @@
 
 mod change;
 mod columns;
+mod encodings;
 mod fields;
 mod marker;
 
@@ -24,6 +25,9 @@ use fields::Fields;
 
 /// Longer values and keys are refused: no broker would have taken them for a row that PostgreSQL can hold.
 const LONGEST: usize = 1 << 30;
+
+/// More columns no table has.
+const COLUMNS: usize = 1664;
 
 /// Who wrote the topics.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -56,8 +60,9 @@ impl Decoder {
         }
     }
 
-    /// What a catalogue says about a table: the source's or the target's. `values = "debezium"` needs it wherever JSON alone does not
-    /// tell the type; without it the columns have no type.
+    /// What a catalogue says about a table: the source's or the target's. `values = "debezium"` needs it of events that don't say by
+    /// themselves how they were written (header `walferry.types`), wherever JSON alone does not tell the type; without it the columns
+    /// have no type.
     pub fn describe(&mut self, types: TableTypes) {
         self.types.insert(types.name.clone(), types);
         self.tables.forget();

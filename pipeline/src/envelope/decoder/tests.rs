@@ -1,5 +1,6 @@
 mod hostile;
 mod round_trip;
+mod types_header;
 
 use pg::{Lsn, QualifiedName};
 

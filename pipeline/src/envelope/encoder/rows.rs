@@ -208,6 +208,9 @@ impl Encoder {
         headers.push_some(header::NEW_KEY, new_key);
         headers.push_some(header::OLD_KEY, old_key);
         headers.push_some(header::UNCHANGED, (!unchanged.is_empty()).then_some(names));
+        if row.before.is_some() || row.after.is_some() {
+            headers.push_some(header::TYPES, table.types_header.as_deref());
+        }
         let key = keyed.then_some(&key[..]);
         let message = Message {
             topic: &table.topic,

@@ -31,10 +31,27 @@ pub(super) enum Codec {
 
 impl Codec {
     pub(super) fn new(options: &Options, column: &RelationColumn, described: Option<&ColumnType>) -> Codec {
-        match (options.values, described) {
-            (Values::Postgres, _) => Codec::Plain(Plain::of(column.type_id)),
-            (Values::Debezium, Some(described)) => Codec::Debezium(Encoding::new(options, described)),
-            (Values::Debezium, None) => Codec::Debezium(Encoding::of_relation(options, column)),
+        match options.values {
+            Values::Postgres => Codec::Plain(Plain::of(column.type_id)),
+            Values::Debezium => Codec::Debezium(Encoding::of(options, column, described)),
+        }
+    }
+
+    /// Reads what a codec of that [`Codec::name`] writes.
+    pub(super) fn named(name: &str) -> Option<Codec> {
+        Encoding::named(name).map(Codec::Debezium)
+    }
+
+    /// Reads what a codec without a name writes.
+    pub(super) fn unnamed() -> Codec {
+        Codec::Plain(Plain::Text)
+    }
+
+    /// What a decoder has to know to read what this writes; None: the JSON says all of it.
+    pub(super) fn name(&self) -> Option<String> {
+        match self {
+            Codec::Plain(_) => None,
+            Codec::Debezium(encoding) => encoding.name(),
         }
     }
 

@@ -8,17 +8,29 @@ use super::*;
 use crate::change::{Column, Relation, RelationColumn, RelationId, ReplicaIdentity};
 
 fn insert() -> Vec<Sent> {
-    let column =
-        |name: &str, key| RelationColumn { name: name.to_owned(), type_id: 25, type_modifier: -1, key };
+    insert_with(Values::Postgres, 25)
+}
+
+/// A row with a key and a column of this type.
+fn insert_with(values: Values, type_id: u32) -> Vec<Sent> {
+    let column = |name: &str, key| RelationColumn {
+        name: name.to_owned(),
+        type_id: if key { 25 } else { type_id },
+        type_modifier: -1,
+        key,
+    };
     let relation = Arc::new(Relation {
         id: RelationId(1),
         name: QualifiedName::new("s", "t"),
         identity: ReplicaIdentity::Default,
         columns: vec![column("id", true), column("secret", false)],
     });
-    let new = Tuple::from_columns(&[Column::Text(b"1"), Column::Text(b"hunter2")]);
-    encode(&Options::new("p", "d", Values::Postgres), None, &[Change::Insert { relation, new }])
+    let secret: &[u8] = if type_id == BYTEA_ARRAY { b"{\\x68,NULL}" } else { b"hunter2" };
+    let new = Tuple::from_columns(&[Column::Text(b"1"), Column::Text(secret)]);
+    encode(&Options::new("p", "d", values), None, &[Change::Insert { relation, new }])
 }
+
+const BYTEA_ARRAY: u32 = 1001;
 
 fn decoder() -> Decoder {
     Decoder::new(Options::new("p", "d", Values::Postgres), Dialect::Walferry)
@@ -65,6 +77,34 @@ fn a_broken_event_is_refused_with_its_place() {
     assert!(refused(&sent).contains("walferry.position"));
     sent.headers.push((header::POSITION.to_owned(), b"0/0".to_vec()));
     assert!(refused(&sent).contains("walferry.position"));
+}
+
+/// How the columns were written is said by the header alone: without understanding it nothing is read.
+#[test]
+fn a_header_of_types_that_is_not_understood_is_refused() {
+    for (header, says) in [
+        ("", "not a JSON object"),
+        ("[]", "not a JSON object"),
+        ("{\"secret\":", "not a JSON object"),
+        ("{\"secret\":\"decimal(2)\"}x", "not a JSON object"),
+        ("{\"secret\":7}", "the encoding of column \"secret\" is not known"),
+        ("{\"secret\":\"roman\"}", "the encoding of column \"secret\" is not known"),
+        ("{\"secret\":\"bits(4294967295)\"}", "the encoding of column \"secret\" is not known"),
+        ("{\"secret\":\"bit\",\"secret\":\"bit\"}", "column \"secret\" twice"),
+        ("{\"secret\":\"bytea(hex)\"}", "column \"secret\": a bytea in another encoding"),
+    ] {
+        let mut sent = insert().swap_remove(1);
+        sent.headers.push((header::TYPES.to_owned(), header.as_bytes().to_vec()));
+        let text = refused(&sent);
+        assert!(text.contains(says), "{text}");
+    }
+    let mut sent = insert().swap_remove(1);
+    sent.headers.push((header::TYPES.to_owned(), b"\xff".to_vec()));
+    assert!(refused(&sent).contains("walferry.types is not UTF-8"));
+    let many: Vec<String> = (0..2000).map(|at| format!("\"c{at}\":\"bit\"")).collect();
+    let mut sent = insert().swap_remove(1);
+    sent.headers.push((header::TYPES.to_owned(), format!("{{{}}}", many.join(",")).into_bytes()));
+    assert!(refused(&sent).contains("more than 1664 columns"));
 }
 
 #[test]
@@ -117,5 +157,18 @@ proptest! {
             }
             let _ = sent.decode(&mut Decoder::new(Options::new("p", "d", Values::Postgres), dialect));
         }
+    }
+
+    #[test]
+    fn a_damaged_header_of_types_never_panics(at in 0..40_usize, byte in any::<u8>(), cut in any::<bool>()) {
+        let mut sent = insert_with(Values::Debezium, BYTEA_ARRAY).swap_remove(1);
+        let (_, types) = sent.headers.iter_mut().find(|(name, _)| name == header::TYPES).unwrap();
+        let at = at % (types.len() + 1);
+        if cut {
+            types.truncate(at);
+        } else if let Some(place) = types.get_mut(at) {
+            *place = byte;
+        }
+        let _ = sent.decode(&mut Decoder::new(Options::new("p", "d", Values::Debezium), Dialect::Walferry));
     }
 }

@@ -5,6 +5,9 @@ use std::borrow::Cow;
 use super::Wrong;
 use crate::envelope::json::read::Value;
 
+/// No value of PostgreSQL's is longer.
+const LONGEST: usize = 1 << 30;
+
 /// PostgreSQL's MAXDIM, and some.
 const DIMENSIONS: u32 = 16;
 
@@ -101,6 +104,9 @@ pub(super) fn read<'v>(
     for (at, value) in elements.iter().enumerate() {
         if at > 0 {
             out.push(delimiter);
+        }
+        if out.len() > LONGEST {
+            return Err("an array longer than PostgreSQL's");
         }
         match value {
             Value::Null => out.extend_from_slice(b"NULL"),

@@ -75,8 +75,6 @@ pub(super) fn read_bits(text: &str, length: Option<u32>) -> Result<String, Wrong
     let bits: String = bytes.iter().rev().map(|byte| format!("{byte:08b}")).collect();
     let bits = bits.trim_start_matches('0');
     let length = length.map_or(bits.len(), |length| length as usize);
-    if bits.len() > length {
-        return Err("more bits than its type has");
-    }
-    Ok(format!("{bits:0>length$}"))
+    let zeros = length.checked_sub(bits.len()).ok_or("more bits than its type has")?;
+    Ok("0".repeat(zeros) + bits)
 }

@@ -10,12 +10,13 @@ mod decimal;
 mod float;
 mod hstore;
 mod interval;
+mod named;
 mod point;
 mod time;
 
 use std::borrow::Cow;
 
-use crate::change::RelationColumn;
+use crate::change::{RelationColumn, element_type};
 use crate::envelope::json;
 use crate::envelope::json::read::Value;
 use crate::envelope::options::{Binary, Decimal, Hstore, Interval, Options};
@@ -83,15 +84,32 @@ pub(in crate::envelope) enum Scalar {
 }
 
 impl Encoding {
-    pub(in crate::envelope) fn new(options: &Options, column: &ColumnType) -> Encoding {
-        let scalar = Scalar::new(options, column.base_oid, &column.base_name, column.type_modifier);
+    /// Of a column as the stream has it now. DDL may have made the description stale: it counts while it is of the same type, and its
+    /// modifier only where the stream can't tell it, because a domain sets it.
+    pub(super) fn of(options: &Options, column: &RelationColumn, described: Option<&ColumnType>) -> Encoding {
+        match described.filter(|described| described.type_oid == column.type_id) {
+            Some(described) if of_domain(described) => {
+                Encoding::described(options, described, described.type_modifier)
+            }
+            Some(described) => Encoding::described(options, described, column.type_modifier),
+            None => Encoding::of_relation(options, column),
+        }
+    }
+
+    fn described(options: &Options, column: &ColumnType, modifier: i32) -> Encoding {
+        let scalar = Scalar::new(options, column.base_oid, &column.base_name, modifier);
         Encoding { scalar, array: column.array, delimiter: delimiter(column.base_oid, &column.base_name) }
     }
 
     /// Where the catalogue has said nothing: by the type's OID alone.
-    pub(super) fn of_relation(options: &Options, column: &RelationColumn) -> Encoding {
-        let scalar = Scalar::new(options, column.type_id, "", column.type_modifier);
-        Encoding { scalar, array: false, delimiter: b',' }
+    fn of_relation(options: &Options, column: &RelationColumn) -> Encoding {
+        let element = element(column.type_id);
+        let scalar = element.unwrap_or(column.type_id);
+        Encoding {
+            scalar: Scalar::new(options, scalar, "", column.type_modifier),
+            array: element.is_some(),
+            delimiter: delimiter(scalar, ""),
+        }
     }
 
     /// Appends the JSON of `text`.
@@ -134,6 +152,23 @@ impl Encoding {
         }
         out.push(b']');
     }
+}
+
+/// The type of the elements, of PostgreSQL's own arrays.
+fn element(array: u32) -> Option<u32> {
+    match array {
+        143 => Some(142),
+        791 => Some(790),
+        1187 => Some(1186),
+        array => element_type(array),
+    }
+}
+
+/// There is a domain between the column and its base type; or the array is of a type that is not PostgreSQL's own, and has no modifier that an
+/// encoding would depend on.
+fn of_domain(described: &ColumnType) -> bool {
+    let own = if described.array { element(described.type_oid) } else { Some(described.type_oid) };
+    own != Some(described.base_oid)
 }
 
 /// `pg_type.typdelim` of an element's type: of PostgreSQL's own, box has another one than the comma; of the extensions', PostGIS's do.
