@@ -8,6 +8,8 @@ pub const EPOCH: &str = "walferry.epoch";
 pub const UNCHANGED: &str = "walferry.unchanged";
 /// Rows, with `values = "debezium"`: JSON object of the columns whose JSON can't be read back by itself, and how each was written.
 pub const TYPES: &str = "walferry.types";
+/// Rows: which types the columns had, as a hash. Another one after `ALTER COLUMN … TYPE`, which shows in nothing else where the names stay.
+pub const VERSION: &str = "walferry.version";
 /// END: `<end LSN>`, what progress stores.
 pub const END: &str = "walferry.end";
 /// BEGIN and END: commit time, microseconds since 1970, decimal. Heartbeats have none.

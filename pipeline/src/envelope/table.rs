@@ -30,6 +30,8 @@ pub(super) struct Table {
     pub(super) value_opening: Vec<u8>,
     /// The header `walferry.types`.
     pub(super) types_header: Option<Vec<u8>>,
+    /// The header `walferry.version`.
+    pub(super) version: Vec<u8>,
 }
 
 struct TableColumn {
@@ -104,6 +106,7 @@ impl Table {
             key_opening,
             value_opening,
             types_header,
+            version: format!("{:08x}", version(relation)).into_bytes(),
         }
     }
 
@@ -206,6 +209,15 @@ impl Table {
         }
         out.push(b']');
     }
+}
+
+/// FNV-1a over the columns' types and modifiers. It only has to differ from the version's before it.
+fn version(relation: &Relation) -> u32 {
+    let types = relation
+        .columns
+        .iter()
+        .flat_map(|column| [column.type_id.to_be_bytes(), column.type_modifier.to_be_bytes()].concat());
+    types.fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 /// `{}` where no column needs it: without the header an event is an earlier version's, which is read by a description.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use pg::{Lsn, QualifiedName, Result};
 
-use super::columns::{Table, Tables};
+use super::columns::{Shown, Table, Tables};
 use super::fields::{self, Fields};
 use super::marker::committed_at;
 use super::{COLUMNS, Dialect, LONGEST, malformed, missing, payload, payload_or_null};
@@ -47,12 +47,14 @@ pub(super) fn decode(
         None => Position { commit_lsn: Lsn::new(source.whole("lsn")?), index: 0 },
     };
     let operation = value.text("op")?;
-    let types_header = match context.dialect {
-        Dialect::Walferry => fields::header(record, header::TYPES)?,
-        Dialect::Debezium => None,
+    let shown = match context.dialect {
+        Dialect::Walferry => Shown {
+            types: fields::header(record, header::TYPES)?,
+            version: fields::header(record, header::VERSION)?,
+        },
+        Dialect::Debezium => Shown::default(),
     };
-    let mut event =
-        Event { context, tables, record, value, name: &name, types_header, unchanged: Vec::new() };
+    let mut event = Event { context, tables, record, value, name: &name, shown, unchanged: Vec::new() };
     event.unchanged = event.unchanged_columns()?;
     let (change, moved, truncated_together) = match operation {
         "c" | "r" => event.create()?,
@@ -92,8 +94,7 @@ struct Event<'e> {
     record: &'e Record<'e>,
     value: &'e Value<'e>,
     name: &'e QualifiedName,
-    /// How its values were written; None: the description says it.
-    types_header: Option<&'e str>,
+    shown: Shown<'e>,
     /// Columns whose value was not sent, as the header names them.
     unchanged: Vec<String>,
 }
@@ -126,7 +127,7 @@ impl<'e> Event<'e> {
         let old_key = fields::header(self.record, header::OLD_KEY)?;
         let context = self.context;
         let unchanged = std::mem::take(&mut self.unchanged);
-        let table = version(context, self.tables, self.name, after, self.types_header, Some(key.as_ref()))?;
+        let table = version(context, self.tables, self.name, after, self.shown, Some(key.as_ref()))?;
         let new = tuple(context, table, after, &unchanged, false)?;
         let relation = table.relation.clone();
         let Some(old_key) = old_key else { return Ok((Change::Insert { relation, new }, Moved::No, 0)) };
@@ -141,7 +142,7 @@ impl<'e> Event<'e> {
         let key = message_key(self.record.key)?;
         let context = self.context;
         let unchanged = std::mem::take(&mut self.unchanged);
-        let table = version(context, self.tables, self.name, after, self.types_header, Some(key.as_ref()))?;
+        let table = version(context, self.tables, self.name, after, self.shown, Some(key.as_ref()))?;
         let old = before.map(|before| old(context, table, before, key.as_ref())).transpose()?;
         let new = tuple(context, table, after, &unchanged, false)?;
         Ok(Change::Update { relation: table.relation.clone(), old, new })
@@ -154,13 +155,13 @@ impl<'e> Event<'e> {
         // A delete shows the key alone: the other columns are those of the row before it.
         let fits = |table: &Table| {
             let columns = &table.relation.columns;
-            table.reads(self.types_header)
+            table.shows(self.shown)
                 && before.len() <= columns.len()
                 && before.iter().all(|(name, _)| columns.iter().any(|column| column.name == *name))
         };
         let table = match self.tables.last(self.name) {
             Some(table) if fits(table) => table,
-            _ => version(context, self.tables, self.name, before, self.types_header, Some(key.as_ref()))?,
+            _ => version(context, self.tables, self.name, before, self.shown, Some(key.as_ref()))?,
         };
         let old = old(context, table, before, key.as_ref())?;
         let moved = match fields::header(self.record, header::NEW_KEY)? {
@@ -233,11 +234,11 @@ fn version<'t>(
     tables: &'t mut Tables,
     name: &QualifiedName,
     image: &Members<'_>,
-    types_header: Option<&str>,
+    shown: Shown<'_>,
     key: Option<&[Cow<'_, str>]>,
 ) -> Result<&'t Table> {
     let columns = image.iter().map(|(name, _)| &**name);
-    tables.get(context.options, context.types.get(name), name, columns, types_header, key)
+    tables.get(context.options, context.types.get(name), name, columns, shown, key)
 }
 
 /// The old row. A key tuple's other columns mean nothing.

@@ -22,13 +22,23 @@ pub(super) struct Table {
     /// The message key's columns that `relation` was made with.
     key: Vec<String>,
     /// The header `walferry.types` that `codecs` were made by.
-    types_header: Option<String>,
+    types: Option<String>,
+    version: Option<String>,
+}
+
+/// What an event's headers say of its table's columns.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Shown<'e> {
+    /// How its values were written; None: the description says it.
+    pub(super) types: Option<&'e str>,
+    /// Which types the columns had.
+    pub(super) version: Option<&'e str>,
 }
 
 impl Table {
-    /// Do its codecs read events with this header?
-    pub(super) fn reads(&self, types_header: Option<&str>) -> bool {
-        self.types_header.as_deref() == types_header
+    /// Is it the table of events with these headers?
+    pub(super) fn shows(&self, shown: Shown<'_>) -> bool {
+        self.types.as_deref() == shown.types && self.version.as_deref() == shown.version
     }
 }
 
@@ -74,19 +84,19 @@ impl Tables {
         self.by_name.get(name).filter(|table| !table.stale)
     }
 
-    /// The version of `name` that has these columns, this header `walferry.types` and this key; made if it is new.
+    /// The version of `name` that has these columns, these headers and this key; made if it is new.
     pub(super) fn get<'n>(
         &mut self,
         options: &Options,
         types: Option<&TableTypes>,
         name: &QualifiedName,
         columns: impl ExactSizeIterator<Item = &'n str> + Clone,
-        types_header: Option<&str>,
+        shown: Shown<'_>,
         key: Option<&[Cow<'_, str>]>,
     ) -> Result<&Table> {
         let known = self.by_name.get(name).is_some_and(|table| {
             !table.stale
-                && table.reads(types_header)
+                && table.shows(shown)
                 && key.is_none_or(|key| table.key == *key)
                 && table.relation.columns.len() == columns.len()
                 && table.relation.columns.iter().map(|column| &column.name[..]).eq(columns.clone())
@@ -99,7 +109,7 @@ impl Tables {
                 Some(key) => key.iter().map(|name| name.clone().into_owned()).collect(),
                 None => earlier.or_else(|| types.map(|types| types.key.clone())).unwrap_or_default(),
             };
-            let table = make(options, types, name, id, columns, types_header, key)?;
+            let table = make(options, types, name, id, columns, shown, key)?;
             self.by_name.insert(name.clone(), table);
         }
         Ok(&self.by_name[name])
@@ -112,10 +122,10 @@ fn make<'n>(
     name: &QualifiedName,
     id: RelationId,
     columns: impl Iterator<Item = &'n str>,
-    types_header: Option<&str>,
+    shown: Shown<'_>,
     key: Vec<String>,
 ) -> Result<Table> {
-    let written = types_header.map(encodings::read).transpose()?;
+    let written = shown.types.map(encodings::read).transpose()?;
     let identity = match types {
         Some(types) => types.identity,
         None if key.is_empty() => ReplicaIdentity::Full,
@@ -144,5 +154,6 @@ fn make<'n>(
         return Err(malformed(format!("column \"{}\" twice", twice[0])));
     }
     let relation = Arc::new(Relation { id, name: name.clone(), identity, columns });
-    Ok(Table { relation, codecs, stale: false, key, types_header: types_header.map(str::to_owned) })
+    let (types, version) = (shown.types.map(str::to_owned), shown.version.map(str::to_owned));
+    Ok(Table { relation, codecs, stale: false, key, types, version })
 }

@@ -209,6 +209,7 @@ impl Encoder {
         headers.push_some(header::OLD_KEY, old_key);
         headers.push_some(header::UNCHANGED, (!unchanged.is_empty()).then_some(names));
         if row.before.is_some() || row.after.is_some() {
+            headers.push(header::VERSION, &table.version);
             headers.push_some(header::TYPES, table.types_header.as_deref());
         }
         let key = keyed.then_some(&key[..]);
