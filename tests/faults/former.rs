@@ -63,7 +63,9 @@ async fn about_to_commit(scene: &Scene) -> (Running, i64) {
     old.wait_for_step("live").await;
     let locker = scene.target.connect(DB).await;
     locker.batch_execute("BEGIN; LOCK TABLE notes IN SHARE MODE").await.unwrap();
-    scene.source.sql(DB, "INSERT INTO notes VALUES ('once')").await;
+    // What becomes of an update has to be looked at before the commit is sent.
+    let note = "BEGIN; INSERT INTO notes VALUES ('on'); UPDATE notes SET v = 'once' WHERE v = 'on'; COMMIT";
+    scene.source.sql(DB, note).await;
     let waiting = "FROM pg_locks l JOIN pg_stat_activity USING (pid)
                    WHERE NOT granted AND relation = 'notes'::regclass AND application_name = 'walferry'";
     scene.target.wait_until(DB, &format!("SELECT count(*) = 1 {waiting}"), SOON).await;
@@ -97,6 +99,33 @@ async fn row_60_an_old_process_that_still_has_its_sessions_can_not_commit() {
     let load = scene.load();
     load.wait_committed(load.committed() + 20).await;
     wakes_and_gives_way(old).await;
+    scene.close(new, load, &events).await;
+}
+
+/// Of inserts alone the commit is on its way with them: the server comes to it when a new process has the run.
+#[tokio::test]
+async fn row_60_a_commit_that_is_on_its_way_when_a_new_process_takes_over_is_refused() {
+    let scene = Scene::new().await;
+    scene.source.sql(DB, NOTES).await;
+    let events = Events::record(&scene.source, DB).await;
+    let mut old = scene.run().spawn();
+    old.wait_for_step("live").await;
+    let locker = scene.target.connect(DB).await;
+    locker.batch_execute("BEGIN; LOCK TABLE notes IN SHARE MODE").await.unwrap();
+    scene.source.sql(DB, "INSERT INTO notes VALUES ('once')").await;
+    let waiting = "FROM pg_locks WHERE NOT granted AND relation = 'notes'::regclass";
+    scene.target.wait_until(DB, &format!("SELECT count(*) = 1 {waiting}"), SOON).await;
+    old.sigstop();
+    let owner = "SELECT count(pg_terminate_backend(pid)) > 0 FROM pg_locks WHERE locktype = 'advisory'";
+    scene.target.wait_until(DB, owner, SOON).await;
+    let sender = "SELECT count(pg_terminate_backend(pid)) > 0 FROM pg_stat_replication WHERE application_name = 'walferry'";
+    scene.source.wait_until(DB, sender, SOON).await;
+    let new = scene.run().spawn();
+    scene.target.wait_until(DB, &format!("SELECT count(*) = 2 {waiting}"), SOON).await;
+    locker.batch_execute("ROLLBACK").await.unwrap();
+    wakes_and_gives_way(old).await;
+    let load = scene.load();
+    load.wait_committed(load.committed() + 20).await;
     scene.close(new, load, &events).await;
 }
 

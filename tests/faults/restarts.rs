@@ -103,7 +103,8 @@ async fn row_9_the_reply_to_commit_is_lost() {
     let mut running = through.spawn();
     running.wait_for_step("live").await;
     for lost in 1..=3 {
-        proxy.lose_reply(b"; COMMIT");
+        // As the changes are committed: a statement without a name.
+        proxy.lose_reply(b"\0COMMIT\0");
         proxy
             .wait_until("a reply to be lost", Duration::from_secs(20), |proxy| proxy.lost_replies() >= lost)
             .await;

@@ -39,9 +39,11 @@ async fn either_may_start_first() {
 /// In the middle of a transaction too: what it has written of it the next one writes again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_is_killed_again_and_again_changes_nothing_in_the_target() {
-    const ROWS: i64 = 10_000;
+    const ROWS: i64 = 15_000;
     let (kafka, prefix) = (Kafka::shared().await, Kafka::prefix());
-    let mut feed = Feed::of(TABLE).via(kafka, &prefix).ways(&[Way::Sets, Way::Rows]).services().start().await;
+    let builder = Feed::of(TABLE).via(kafka, &prefix).ways(&[Way::Sets, Way::Rows]).services();
+    // A transaction takes several round trips to the broker.
+    let mut feed = builder.set("kafka.in_flight_bytes=1MB").start().await;
     let (consumer, topic) = (kafka.consumer(), format!("{prefix}_sets.public.t"));
     let mut met = 0;
     for round in 0..5 {

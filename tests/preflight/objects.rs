@@ -158,3 +158,29 @@ async fn identity_columns_that_no_update_can_set_are_named() {
     assert_eq!(found.code, 0, "{:#?}", found.all);
     found.none("IDENTITY_ALWAYS");
 }
+
+#[tokio::test]
+async fn databases_without_an_encoding_are_warned_of_and_no_byte_is_changed() {
+    let (source, target) = Postgres::pair(15, 17).await;
+    for server in [&source, &target] {
+        server
+            .sql(
+                "postgres",
+                "CREATE DATABASE plain ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0",
+            )
+            .await;
+    }
+    source
+        .sql(
+            "plain",
+            "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'caf' || chr(233))",
+        )
+        .await;
+    let walferry = Walferry::new(&source.uri("plain"), &target.uri("plain"));
+    let found = check(&walferry, &[]).await;
+    assert_eq!(found.code, 0, "{:#?}", found.all);
+    assert!(fix(found.get("warning", "target", "ENCODING")).contains("pg_dump --encoding=UTF8"));
+    let copied = walferry.command("copy").run().await.expect_code(1);
+    assert!(copied.said().contains("invalid byte sequence"), "{}", copied.said());
+    assert_eq!(target.text("plain", "SELECT count(*)::text FROM t").await, [[Some("0".to_owned())]]);
+}

@@ -122,7 +122,7 @@ impl Applier {
                 self.pipeline.query("SAVEPOINT walferry_piece")?;
             } else {
                 for statement in self.begin {
-                    self.pipeline.query_prepared(statement, &[])?;
+                    self.pipeline.command(statement)?;
                 }
             }
             let then = match () {

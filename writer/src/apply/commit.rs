@@ -85,13 +85,13 @@ impl Applier {
     /// before it, was refused.
     pub(super) fn queue_commit(&mut self, commit: Commit) -> Result<()> {
         if commit.synchronous {
-            self.pipeline.query_prepared("SET LOCAL synchronous_commit = on", &[])?;
+            self.pipeline.command("SET LOCAL synchronous_commit = on")?;
         }
         let run = self.options.progress_key();
         let carrier = self.carrier.behind(commit.next.end_lsn);
         let values = commit.next.next_values(run, carrier);
         self.pipeline.query_prepared(Progress::next_sql(carrier), &values)?;
-        self.pipeline.query_prepared("COMMIT", &[])?;
+        self.pipeline.command("COMMIT")?;
         self.pipeline.query_prepared(POSITIONS, &[])
     }
 
@@ -172,7 +172,7 @@ impl Applier {
     async fn store_position(&mut self, synchronous: bool) -> Result<()> {
         let mut next = self.progress;
         next.seq += 1;
-        self.pipeline.query_prepared("BEGIN", &[])?;
+        self.pipeline.command("BEGIN")?;
         self.commit(Commit { next, synchronous }).await?;
         self.idle_stored = Some(Instant::now());
         self.applied.send_modify(|applied| applied.progress = next);

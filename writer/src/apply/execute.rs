@@ -122,6 +122,17 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Queues a command that has nothing to plan. Unlike a simple Query it can stand in one segment with statements: the server skips it where
+    /// one of those was refused.
+    pub fn command(&mut self, sql: &str) -> Result<()> {
+        let out = self.wire.out();
+        frontend::parse("", sql, std::iter::empty(), out)
+            .map_err(|error| Error::failed("PROTOCOL", error.to_string()))?;
+        encode::bind_row(out, "", &[])?;
+        self.unsynced = true;
+        Ok(())
+    }
+
     fn sync(&mut self) -> Result<()> {
         if self.unsynced {
             frontend::sync(self.wire.out());

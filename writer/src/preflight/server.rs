@@ -98,6 +98,13 @@ pub(super) async fn check(
 
 fn encoding(source: &SourceFacts, target: &str, findings: &mut Vec<Finding>) {
     let ours = source.encoding.as_str();
+    if ours == "SQL_ASCII" && target == ours {
+        findings.push(
+            Finding::warning(Side::Target, "ENCODING", "both databases are SQL_ASCII, which knows no characters")
+                .detail("rows are read and written as UTF-8: one with bytes that are none stops the run, and is never changed")
+                .fix("run pg_dump --encoding=UTF8 --data-only on the source: it names the first table with such bytes, if there is one"),
+        );
+    }
     if ours == target || ours.is_empty() {
         return;
     }

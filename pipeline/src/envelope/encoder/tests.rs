@@ -105,7 +105,8 @@ fn an_insert_stands_between_begin_and_end() {
     );
     assert_eq!(sent[1].header(header::POSITION), Some("0/20,1"));
     assert_eq!(sent[1].header(header::EPOCH), Some("9"));
-    assert_eq!(sent[1].headers.len(), 2);
+    assert_eq!(sent[1].header(header::VERSION).map(str::len), Some(8));
+    assert_eq!(sent[1].headers.len(), 3);
     assert_eq!(
         sent[2].value.as_deref(),
         Some(concat!(
