@@ -68,6 +68,10 @@ impl Walferry {
         self
     }
 
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
     /// A command of this run, without the arguments and failpoints of the one before.
     pub fn command(&self, command: &str) -> Self {
         Self { command: vec![command.to_owned()], failpoints: Vec::new(), log: None, ..self.clone() }

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use tokio_postgres::Client;
 
 use super::oracle::{self, Events, Scope, differences};
-use super::postgres::explain;
+use super::postgres::{connect, explain};
 use super::walferry::{Running, Status};
 use super::{Postgres, Walferry, canary};
 use pg::Lsn;
@@ -277,9 +277,29 @@ impl Lane {
             }
             let running = self.running.as_mut().expect("the run was started");
             let over = !running.is_running() || Instant::now() > deadline;
-            let reader = self.reader.as_ref().map(Running::stderr).unwrap_or_default();
-            assert!(!over, "{:?}: waited for {what}; it said\n{}\n{reader}", self.way, running.stderr());
+            if over {
+                let said = running.stderr();
+                let reader = self.reader.as_ref().map(Running::stderr).unwrap_or_default();
+                let slot = self.slot().await;
+                panic!("{:?}: waited for {what}; it said\n{said}\n{reader}\n{slot}", self.way);
+            }
             tokio::time::sleep(Duration::from_millis(15)).await;
+        }
+    }
+
+    /// What the source knows of those who stream from it: whose turn it is, where nothing moves any more.
+    async fn slot(&self) -> String {
+        let sql = "SELECT slot_name, database, s.restart_lsn, s.confirmed_flush_lsn, r.state, r.sent_lsn, r.flush_lsn, r.reply_time,
+                          a.wait_event, a.query, clock_timestamp() AS now, pg_current_wal_lsn() AS wal
+                     FROM pg_replication_slots s LEFT JOIN pg_stat_replication r ON r.pid = s.active_pid
+                     LEFT JOIN pg_stat_activity a ON a.pid = s.active_pid";
+        let sql = format!("SELECT row_to_json(q)::text FROM ({sql}) q");
+        match connect(self.walferry.source()).await {
+            Ok(client) => match client.query(&sql, &[]).await {
+                Ok(rows) => rows.iter().map(|row| row.get(0)).collect::<Vec<String>>().join("\n"),
+                Err(error) => explain(&error),
+            },
+            Err(error) => explain(&error),
         }
     }
 }
