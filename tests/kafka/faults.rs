@@ -111,7 +111,11 @@ pub(super) async fn unread(feed: &mut Feed) {
     feed.expect_same_content().await;
     let lock = feed.target.connect(&feed.lanes[0].database).await;
     lock.batch_execute("BEGIN; LOCK TABLE t").await.unwrap();
-    feed.source("INSERT INTO t SELECT g, 'unread' FROM generate_series(2, 50) g").await;
+    // With an update among them, because inserts alone have their COMMIT on the way with them.
+    feed.source(
+        "INSERT INTO t SELECT g, 'unread' FROM generate_series(2, 50) g; UPDATE t SET body = 'unread' WHERE id = 1",
+    )
+    .await;
     super::brought(feed).await;
     feed.kill().await;
     lock.batch_execute("ROLLBACK").await.unwrap();

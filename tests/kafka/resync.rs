@@ -18,8 +18,10 @@ async fn unread(feed: &mut Feed) {
     feed.expect_same_content().await;
     let lock = feed.target.connect(&feed.lanes[0].database).await;
     lock.batch_execute("BEGIN; LOCK TABLE t").await.unwrap();
+    // With an update among them, because inserts alone have their COMMIT on the way with them.
     feed.source(
-        "INSERT INTO t SELECT g, 'unread' FROM generate_series(11, 50) g; INSERT INTO other VALUES (2, 20)",
+        "INSERT INTO t SELECT g, 'unread' FROM generate_series(11, 50) g; INSERT INTO other VALUES (2, 20);
+         UPDATE t SET body = 'unread' WHERE id = 1",
     )
     .await;
     feed.source("UPDATE t SET body = 'changed' WHERE id % 2 = 0; DELETE FROM t WHERE id = 7").await;
