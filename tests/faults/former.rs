@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio_postgres::Client;
+
 use super::{DB, Scene};
 use crate::support::oracle::Events;
 use crate::support::walferry::Running;
@@ -56,21 +58,37 @@ async fn row_60_an_old_process_comes_back_after_a_new_one_came_and_went() {
     scene.goes_on_small().await;
 }
 
-/// A process that was stopped when it was about to commit a row, keeps its session for applying, and has neither the one that owns the run
-/// nor a stream any more. Answers with the newest progress row.
-async fn about_to_commit(scene: &Scene) -> (Running, i64) {
+/// How many sessions wait to write to `notes`.
+const WAITING: &str = "FROM pg_locks l JOIN pg_stat_activity USING (pid)
+    WHERE NOT granted AND relation = 'notes'::regclass AND application_name = 'walferry'";
+
+/// A process that is stopped while the target holds up what it applies; who holds it up, and the process id of the session that waits.
+async fn stopped_while_it_waits(scene: &Scene, changes: &str) -> (Running, Client, i32) {
     let mut old = scene.run().spawn();
     old.wait_for_step("live").await;
     let locker = scene.target.connect(DB).await;
     locker.batch_execute("BEGIN; LOCK TABLE notes IN SHARE MODE").await.unwrap();
+    scene.source.sql(DB, changes).await;
+    scene.target.wait_until(DB, &format!("SELECT count(*) = 1 {WAITING}"), SOON).await;
+    let applies: i32 = scene.target.value(DB, &format!("SELECT pid {WAITING}")).await;
+    old.sigstop();
+    (old, locker, applies)
+}
+
+/// Ends the session that owns the run, and the stream.
+async fn loses_the_run(scene: &Scene) {
+    let owner = "SELECT count(pg_terminate_backend(pid)) > 0 FROM pg_locks WHERE locktype = 'advisory'";
+    scene.target.wait_until(DB, owner, SOON).await;
+    let sender = "SELECT count(pg_terminate_backend(pid)) > 0 FROM pg_stat_replication WHERE application_name = 'walferry'";
+    scene.source.wait_until(DB, sender, SOON).await;
+}
+
+/// A process that was stopped when it was about to commit a row, keeps its session for applying, and has neither the one that owns the run
+/// nor a stream any more. Answers with the newest progress row.
+async fn about_to_commit(scene: &Scene) -> (Running, i64) {
     // What becomes of an update has to be looked at before the commit is sent.
     let note = "BEGIN; INSERT INTO notes VALUES ('on'); UPDATE notes SET v = 'once' WHERE v = 'on'; COMMIT";
-    scene.source.sql(DB, note).await;
-    let waiting = "FROM pg_locks l JOIN pg_stat_activity USING (pid)
-                   WHERE NOT granted AND relation = 'notes'::regclass AND application_name = 'walferry'";
-    scene.target.wait_until(DB, &format!("SELECT count(*) = 1 {waiting}"), SOON).await;
-    let applies: i32 = scene.target.value(DB, &format!("SELECT pid {waiting}")).await;
-    old.sigstop();
+    let (old, locker, applies) = stopped_while_it_waits(scene, note).await;
     locker.batch_execute("ROLLBACK").await.unwrap();
     // Another of its sessions may have been stopped in a transaction, too.
     let hears_nothing = format!(
@@ -78,10 +96,7 @@ async fn about_to_commit(scene: &Scene) -> (Running, i64) {
     );
     scene.target.wait_until(DB, &hears_nothing, SOON).await;
     let stood: i64 = scene.target.value(DB, "SELECT max(seq) FROM walferry.progress").await;
-    let owner = "SELECT count(pg_terminate_backend(pid)) > 0 FROM pg_locks WHERE locktype = 'advisory'";
-    scene.target.wait_until(DB, owner, SOON).await;
-    let sender = "SELECT count(pg_terminate_backend(pid)) > 0 FROM pg_stat_replication WHERE application_name = 'walferry'";
-    scene.source.wait_until(DB, sender, SOON).await;
+    loses_the_run(scene).await;
     (old, stood)
 }
 
@@ -108,20 +123,10 @@ async fn row_60_a_commit_that_is_on_its_way_when_a_new_process_takes_over_is_ref
     let scene = Scene::new().await;
     scene.source.sql(DB, NOTES).await;
     let events = Events::record(&scene.source, DB).await;
-    let mut old = scene.run().spawn();
-    old.wait_for_step("live").await;
-    let locker = scene.target.connect(DB).await;
-    locker.batch_execute("BEGIN; LOCK TABLE notes IN SHARE MODE").await.unwrap();
-    scene.source.sql(DB, "INSERT INTO notes VALUES ('once')").await;
-    let waiting = "FROM pg_locks WHERE NOT granted AND relation = 'notes'::regclass";
-    scene.target.wait_until(DB, &format!("SELECT count(*) = 1 {waiting}"), SOON).await;
-    old.sigstop();
-    let owner = "SELECT count(pg_terminate_backend(pid)) > 0 FROM pg_locks WHERE locktype = 'advisory'";
-    scene.target.wait_until(DB, owner, SOON).await;
-    let sender = "SELECT count(pg_terminate_backend(pid)) > 0 FROM pg_stat_replication WHERE application_name = 'walferry'";
-    scene.source.wait_until(DB, sender, SOON).await;
+    let (old, locker, _) = stopped_while_it_waits(&scene, "INSERT INTO notes VALUES ('once')").await;
+    loses_the_run(&scene).await;
     let new = scene.run().spawn();
-    scene.target.wait_until(DB, &format!("SELECT count(*) = 2 {waiting}"), SOON).await;
+    scene.target.wait_until(DB, &format!("SELECT count(*) = 2 {WAITING}"), SOON).await;
     locker.batch_execute("ROLLBACK").await.unwrap();
     wakes_and_gives_way(old).await;
     let load = scene.load();

@@ -125,14 +125,14 @@ impl Applier {
                     self.pipeline.command(statement)?;
                 }
             }
-            let then = match () {
-                () if !plan.steps.is_empty() && self.tables.look_is_due() => Then::Look,
-                () if !nested && piece.unfinished.is_none() && plan.is_only_inserts() => {
-                    // Before the commit: whoever compares both sides has to know of the rows.
-                    self.recorder.note(piece, &mut self.tables);
-                    Then::Commit(self.commit_of(piece, settled(plan.counts)))
-                }
-                () => Then::Nothing,
+            let then = if !plan.steps.is_empty() && self.tables.look_is_due() {
+                Then::Look
+            } else if !nested && piece.unfinished.is_none() && plan.is_only_inserts() {
+                // Before the commit: whoever compares both sides has to know of the rows.
+                self.recorder.note(piece, &mut self.tables);
+                Then::Commit(self.commit_of(piece, settled(plan.counts)))
+            } else {
+                Then::Nothing
             };
             match self.execute(&plan, source.as_deref_mut(), then).await? {
                 Ok(Found { row: Some(answer), .. })
@@ -360,43 +360,6 @@ impl Applier {
             applied.progress = progress;
             applied.committed_at = committed_at;
         });
-    }
-
-    /// Names the table, and the privileges that applying to it takes.
-    fn about(&self, error: Error, table: &pg::QualifiedName) -> Error {
-        let error = error.context(format_args!("table {table}"));
-        if !error.is(pg::sqlstate::INSUFFICIENT_PRIVILEGE) {
-            return error;
-        }
-        let user = pg::quote_ident(&self.user);
-        error.hint(format!(
-            "run on the target: GRANT SELECT, INSERT, UPDATE, DELETE, TRUNCATE ON {table} TO {user}; the run then goes on by itself"
-        ))
-    }
-
-    /// Names the transaction and the way out.
-    pub(super) fn explain(&self, error: Error, piece: &Piece, index: usize) -> Error {
-        if error.class() != Class::Stop {
-            return error;
-        }
-        let single = piece.transactions.len() <= 1;
-        let commit_lsn = piece.commit_lsn(index);
-        let run = &self.options.run;
-        let cure = match error.hint_text() {
-            Some(hint) => hint.to_owned(),
-            None if error.is("42501") => {
-                "grant the run's role what it lacks; the run goes on by itself".to_owned()
-            }
-            None => "remove the cause and the run goes on by itself".to_owned(),
-        };
-        if !single {
-            return error;
-        }
-        error.context(format_args!("the transaction committed at {commit_lsn} can't be applied")).hint(
-            format!(
-                "{cure}; or leave the transaction out, on the record: walferry skip {commit_lsn} --name {run}"
-            ),
-        )
     }
 }
 

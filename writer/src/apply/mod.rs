@@ -24,6 +24,7 @@ mod commit;
 mod connections;
 mod encode;
 mod execute;
+mod explain;
 mod fixed;
 mod flusher;
 mod gin;
