@@ -130,7 +130,7 @@ catchup_walferry() { # name, round, metric
     walferry_start "$1"
     done_at=$(marker_seen "$1_walferry" "$2")
     sender=$(sql source "$1" "SELECT pid FROM pg_stat_replication WHERE application_name = 'walferry'")
-    worker=$(sql target "$1_walferry" "SELECT pid FROM pg_stat_activity WHERE application_name = 'walferry' AND backend_type = 'client backend' AND query LIKE '%walferry.progress%' LIMIT 1")
+    worker=$(sql target "$1_walferry" "SELECT pid FROM pg_stat_activity WHERE application_name = 'walferry' AND backend_type = 'client backend' LIMIT 1")
     catchup_note "$1" walferry "$3" "$(minus "$done_at" "$began")" "$sender" "$worker"
     [ "$3" != seconds ] || note "$1" walferry own_cpu "$(cpu_of "$walferry_pid")"
     [ "$3" != seconds ] || note "$1" walferry peak_mb "$(peak_of "$walferry_pid")"

@@ -55,5 +55,5 @@ cpu_round() { # name, marker
 cpu_total() { awk '/PROGRAM TOTALS/ { gsub(",", "", $1); print $1 }' "$work/annotated"; }
 # Instructions below the functions whose names match; each stands there once for every file that code was inlined from.
 cpu_part() {
-    awk -v name="$1" '$0 ~ name && / \[/ { gsub(",", "", $1); if ($1 + 0 > most) most = $1 + 0 } END { printf "%d", most }' "$work/annotated"
+    awk -v name="$1" '$0 ~ name { gsub(",", "", $1); if ($1 + 0 > most) most = $1 + 0 } END { printf "%d", most }' "$work/annotated"
 }

@@ -15,7 +15,7 @@ bench_delay() {
         for who in $(if ((round % 2)); then echo walferry native; else echo native walferry; fi); do
             wants "$who" || continue
             delay_start "$who"
-            delay_load "$who" idle 20 "$(times 200 "$scale")" 1
+            delay_load "$who" idle 20 400 1
             delay_load "$who" busy 500 "$(times 7500 "$scale")" 4
             delay_stop "$who"
         done
@@ -24,7 +24,7 @@ bench_delay() {
 }
 
 delay_scripts() {
-    # One insert every 100 ms, and TPC-B at 500 a second with such an insert in each.
+    # An insert 20 times a second, and TPC-B at 500 a second with such an insert in each.
     echo 'INSERT INTO ping DEFAULT VALUES;' >"$work/idle.sql"
     cat >"$work/busy.sql" <<'SQL'
 \set aid random(1, 1000000)

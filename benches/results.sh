@@ -15,7 +15,7 @@ machine() {
     echo "PostgreSQL $(sql source postgres 'SHOW server_version' | cut -d' ' -f1) to $(sql target postgres 'SHOW server_version' | cut -d' ' -f1), one machine, loopback; $(pgcopydb --version 2>/dev/null | head -1)"
     local of
     of="scale $scale"
-    [ -z "$quick" ] || of="--quick: copy $(part_scale copy), backlogs 1 (small tables $(part_scale catchup=many_tables)), delay $(part_scale delay), memory $(part_scale memory) of full scale"
+    [ -z "$quick" ] || of="--quick: copy $(part_scale copy), backlogs 1, delay $(part_scale delay), memory $(part_scale memory) of full scale"
     echo "$of; medians of $rounds (least–most); walferry's settings: ${settings[*]:-as they come}"
 }
 
