@@ -114,6 +114,39 @@ async fn into_existing_tables_rows_are_appended() {
 }
 
 #[tokio::test]
+async fn a_value_that_the_target_would_round_is_not_copied() {
+    let (source, target) = pair("logical").await;
+    source
+        .sql(
+            "app",
+            "CREATE TABLE app.prices (note text, n numeric(10,4));
+             INSERT INTO app.prices SELECT E'a\t\\n' || g, g + 0.25 FROM generate_series(1, 20000) g; INSERT INTO app.prices VALUES (NULL, NULL)",
+        )
+        .await;
+    let narrow = "CREATE TABLE app.prices (n numeric(10,2), note text)";
+    target.sql("app", &format!("CREATE SCHEMA app; {narrow}")).await;
+    let walferry = Walferry::new(&source.uri("app"), &target.uri("app"));
+    let copy = || walferry.command("copy").args(&["--existing-schema", "--table", "app.prices"]);
+    copy().run().await.expect_code(0);
+    let rows = "SELECT count(*)::text || sum(n)::numeric(20,4) || count(DISTINCT note) FROM app.prices";
+    let same =
+        async || source.value::<String>("app", rows).await == target.value::<String>("app", rows).await;
+    assert!(same().await);
+    target.sql("app", "TRUNCATE app.prices").await;
+    source.sql("app", "INSERT INTO app.prices VALUES ('b', 1.0001)").await;
+    let refused = copy().run().await.expect_code(1);
+    assert!(
+        refused.stderr.contains("COLUMN_NARROWER") && refused.stderr.contains("TYPE numeric(10,4)"),
+        "{refused:#?}"
+    );
+    assert!(!refused.stderr.contains("1.0001"), "{refused:#?}");
+    assert_eq!(target.value::<i64>("app", "SELECT count(*) FROM app.prices").await, 0);
+    target.sql("app", "ALTER TABLE app.prices ALTER n TYPE numeric(10,4)").await;
+    copy().run().await.expect_code(0);
+    assert!(same().await);
+}
+
+#[tokio::test]
 async fn a_copy_that_fails_ends_with_1_and_leaves_no_rows() {
     let (source, target) = pair("logical").await;
     // The rows arrive, then the primary key is refused (not while the tables are empty, when the schema is tried out).

@@ -88,6 +88,63 @@ async fn identity_always_and_generated_columns() {
     existing.end().await;
 }
 
+/// Where the server would round, cut or leave out without a word. What fits goes on, whatever the types say.
+#[tokio::test]
+async fn a_value_that_a_narrower_column_would_not_keep_whole_stops_the_run() {
+    let narrow = "CREATE TABLE t (id int PRIMARY KEY, n numeric(10,2), f real, at timestamp(3), d date, s varchar(3), a numeric(6,1)[])";
+    let mut feed = Feed::of(
+        "CREATE TABLE t (id int PRIMARY KEY, n numeric(10,4), f float8, at timestamp, d timestamp, s text, a numeric[]);
+         INSERT INTO t SELECT g, g + 0.25, 0.75, '2024-02-29 12:00:00.123', '2024-02-29', 'abc', '{1.5,NULL}' FROM generate_series(1, 20) g",
+    )
+    .into(narrow)
+    .start()
+    .await;
+    feed.source("UPDATE t SET n = n + 1, f = 0.5, at = 'infinity', d = '2024-03-01', s = 'x ', a = '{0.5}' WHERE id < 10").await;
+    feed.applied().await;
+    for (column, value, cure) in [
+        ("n", "n + 0.0001", "numeric(10,4)"),
+        ("f", "0.1234567890123", "double precision"),
+        ("at", "'2024-02-29 12:00:00.1234'", "timestamp without time zone"),
+        ("d", "'2024-02-29 00:00:01'", "timestamp without time zone"),
+        ("s", "'abc '", "text"),
+        ("a", "'{0.25}'", "numeric[]"),
+    ] {
+        feed.source(&format!("UPDATE t SET {column} = {value} WHERE id = 1")).await;
+        assert!(feed.errors().await.iter().all(|code| code == "COLUMN_NARROWER"), "{column}");
+        let alter = format!("ALTER TABLE \"public\".\"t\" ALTER COLUMN \"{column}\" TYPE {cure}");
+        for lane in &feed.lanes {
+            let status = lane.walferry.status().await;
+            let hint = status.0["error"]["hint"].as_str().unwrap_or_default();
+            assert!(hint.contains(&alter), "{column}: {hint}");
+        }
+        feed.target(&alter).await;
+        feed.applied().await;
+    }
+    feed.expect_exact().await;
+    feed.end().await;
+}
+
+/// The statements that the target's column was narrower for are prepared, and what they cast to is remembered.
+#[tokio::test]
+async fn a_column_that_becomes_wider_on_the_source_first_keeps_every_digit() {
+    let mut feed = Feed::of(
+        "CREATE TABLE t (id int PRIMARY KEY, f real, v int); INSERT INTO t VALUES (1, 0.5, 0), (2, 0.5, 0)",
+    )
+    .start()
+    .await;
+    feed.source("ALTER TABLE t ALTER f TYPE float8").await;
+    for change in ["UPDATE t SET f = 0.25 WHERE id = 1", "UPDATE t SET f = 0.75 WHERE id = 2"] {
+        feed.source(change).await;
+        feed.applied().await;
+    }
+    feed.target("ALTER TABLE t ALTER f TYPE float8").await;
+    feed.source("UPDATE t SET f = 0.1234567890123 WHERE id = 1; INSERT INTO t VALUES (3, 0.3000000001, 0)")
+        .await;
+    feed.source("UPDATE t SET f = f * 0.6").await;
+    feed.expect_exact().await;
+    feed.end().await;
+}
+
 /// An UPDATE can't set them: it stops before the value would be lost, says what to do, and goes on.
 #[tokio::test]
 async fn identity_always_that_changes_stops_until_it_may_be_set() {

@@ -12,6 +12,7 @@ pub mod direct;
 pub mod envelope;
 pub mod facts;
 pub mod finding;
+pub mod fit;
 pub mod metric;
 pub mod outbox;
 pub mod report;
@@ -24,5 +25,6 @@ pub use change::{
 };
 pub use facts::{ExtensionFacts, SlotFacts, SourceFacts};
 pub use finding::{Finding, Severity, Side, some_of};
+pub use fit::{COLUMN_NARROWER, ColumnType, Fit};
 pub use report::{Report, Reporter, TableMeter};
 pub use table::{ColumnSpec, TableSpec};

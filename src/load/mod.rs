@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pg::{Error, Params, Result};
-use pipeline::copy::{ColumnShape, Format};
+use pipeline::copy::{ColumnShape, Format, RowCheck};
 use pipeline::{ColumnSpec, Reporter, TableMeter, TableSpec};
 use reader::snapshot::{ChunkSizes, CopyOut, Keeper, Range, plan};
 use tokio::sync::mpsc;
@@ -71,6 +71,8 @@ struct Work {
     created: bool,
     again: bool,
     format: Format,
+    /// Columns of the target may lose a part of a value: they are looked at.
+    check: Option<RowCheck>,
     /// Empty: read whole, loaded in one transaction.
     ranges: Vec<Range>,
     meter: TableMeter,
@@ -213,7 +215,8 @@ async fn prepare(
             let created = created && !again;
             let columns: Vec<String> = spec.columns.iter().map(|column| column.name.clone()).collect();
             let majors = (keeper.version().major(), target_version.major());
-            let format = if options.binary {
+            let check = RowCheck::of(&columns, &source, &target.columns);
+            let format = if options.binary && check.is_none() {
                 Format::choose(&columns, &source, &target.columns, majors.0, majors.1)
             } else {
                 Format::Text
@@ -222,7 +225,7 @@ async fn prepare(
                 ranges.clear();
             }
             let meter = reporter.waiting_table(&spec.name, Some(sizes.bytes));
-            Some(Work { spec, target, created, again, format, ranges, meter })
+            Some(Work { spec, target, created, again, format, check, ranges, meter })
         })
         .collect();
     Ok((works, order, refused))

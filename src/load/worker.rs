@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pg::{Class, Error, Result, sqlstate};
+use pipeline::Fit;
 use reader::snapshot::{CopyOut, LOST, Range};
 use writer::load::{CommitError, CopyIn, Empty};
 
@@ -182,7 +183,11 @@ async fn transfer(
     }
     source.start(&work.spec, range, work.format).await?;
     target.start(&work.target, &work.spec, work.format, freeze).await?;
+    let mut check = work.check.clone();
     while let Some(chunk) = source.next().await? {
+        if let Some(check) = &mut check {
+            check.take(&chunk.bytes).map_err(|(column, fit)| narrower(work, column, fit))?;
+        }
         let (rows, bytes) = (chunk.frames, chunk.payload_bytes());
         target.write(chunk).await?;
         work.meter.add(rows, bytes);
@@ -193,6 +198,12 @@ async fn transfer(
         }
     }
     target.finish().await
+}
+
+fn narrower(work: &Work, column: usize, fit: Fit) -> Error {
+    let column = work.spec.columns.get(column);
+    let (name, formatted) = column.map_or(("", ""), |column| (&column.name, &column.formatted));
+    fit.error(&work.spec.name, name, formatted)
 }
 
 /// Says which table it was, and what to do.

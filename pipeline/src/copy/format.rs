@@ -59,7 +59,11 @@ mod tests {
     use super::*;
 
     fn shape(name: &str, binary_type: Option<&str>) -> ColumnShape {
-        ColumnShape { name: name.into(), generated: false, binary_type: binary_type.map(str::to_owned) }
+        ColumnShape {
+            name: name.into(),
+            binary_type: binary_type.map(str::to_owned),
+            ..ColumnShape::default()
+        }
     }
 
     fn choose(source: &[ColumnShape], target: &[ColumnShape], majors: (u32, u32)) -> Format {

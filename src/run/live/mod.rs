@@ -207,6 +207,10 @@ pub async fn stream(
         give_up.cancel();
     }
     let end = settle(result, &mut tasks, &stop, &give_up).await;
+    if handle.applied.borrow().progress.end_lsn > start.end_lsn {
+        // What stands in the way now has not stood there before.
+        backoff.reset();
+    }
     if let Err(error) = &end
         && error.code() == BINARY_UNFIT
     {

@@ -9,6 +9,7 @@ use super::acknowledge::{LONG_PATIENCE, PATIENCE};
 use super::careful::{self, Outcome};
 use super::commit::Commit;
 use super::execute::{ExecuteOptions, Refusal};
+use super::lookup::narrower;
 use super::missing::Missing;
 use super::piece::Piece;
 use super::plan::{Plan, PlanOptions, Step, plan};
@@ -18,6 +19,8 @@ use crate::control::{Counters, Skips, fenced};
 /// What was found out about a piece that could not be applied as it was.
 #[derive(Debug, Default)]
 pub(super) struct Retry {
+    /// Tables whose changes keep their order.
+    ordered: HashSet<u32>,
     /// Tables whose changes go one by one.
     careful: HashSet<u32>,
     all_careful: bool,
@@ -30,6 +33,7 @@ impl Retry {
         PlanOptions {
             coalesce: options.coalesce,
             sort: options.sort,
+            ordered: &self.ordered,
             careful: &self.careful,
             all_careful: self.all_careful,
             truncate_by_delete: self.truncate_by_delete,
@@ -37,6 +41,17 @@ impl Retry {
             skips,
         }
     }
+}
+
+/// At most so many changes that have to keep their order go into one target transaction: a value that comes and goes again and again leaves a
+/// version each time, which a unique index looks at each time, and only a commit lets it forget them.
+const IN_ORDER: usize = 200;
+
+/// What came of a piece that no error stood in the way of.
+enum Attempted {
+    Applied,
+    /// Nothing: changes of this table, of several transactions, have to keep their order.
+    Crossed(u32),
 }
 
 /// What a plan that was carried out has come to.
@@ -65,13 +80,33 @@ impl Applier {
         prepared: Option<Plan>,
         source: &mut S,
     ) -> Result<()> {
-        let several = piece.transactions.len() > 1;
         let started_here = self.open.is_none();
-        let error = match self.attempt(&piece, false, prepared, Some(source)).await {
-            Ok(()) => return Ok(()),
-            Err(error) if error.class() != Class::Stop => return Err(error),
+        let error = match self.attempt(&piece, Retry::default(), prepared, Some(source)).await {
+            Ok(Attempted::Applied) => return Ok(()),
+            Ok(Attempted::Crossed(table)) => {
+                for part in piece.split(IN_ORDER) {
+                    let retry = Retry { ordered: HashSet::from([table]), ..Retry::default() };
+                    if let Err(error) = self.attempt::<S>(&part, retry, None, None).await {
+                        self.carefully::<S>(part, started_here, error).await?;
+                    }
+                }
+                return Ok(());
+            }
             Err(error) => error,
         };
+        self.carefully::<S>(piece, started_here, error).await
+    }
+
+    /// Applies a piece that could not be applied as planned: `error`.
+    async fn carefully<S: ChangeSource>(
+        &mut self,
+        piece: Piece,
+        started_here: bool,
+        error: Error,
+    ) -> Result<()> {
+        if error.class() != Class::Stop {
+            return Err(error);
+        }
         tracing::debug!(code = error.code(), "a piece could not be applied as planned: {error}");
         if !started_here && self.open.is_none() {
             // Its transaction is gone, with the parts that came before this one: only the stored progress brings those again.
@@ -80,25 +115,26 @@ impl Applier {
         // The target may look different than it did: plans, columns, tables.
         self.tables.forget();
         self.pipeline.forget_statements()?;
-        if !several {
-            return self.attempt::<S>(&piece, true, None, None).await;
+        let all_careful = || Retry { all_careful: true, ..Retry::default() };
+        if piece.transactions.len() <= 1 {
+            self.attempt::<S>(&piece, all_careful(), None, None).await?;
+            return Ok(());
         }
         debug_assert!(started_here);
-        for part in piece.split() {
-            self.attempt::<S>(&part, true, None, None).await?;
+        for part in piece.split(0) {
+            self.attempt::<S>(&part, all_careful(), None, None).await?;
         }
         Ok(())
     }
 
     /// Applies one piece; on an error nothing of it is left, and the target transaction is open only if it was.
-    pub(super) async fn attempt<S: ChangeSource>(
+    async fn attempt<S: ChangeSource>(
         &mut self,
         piece: &Piece,
-        all_careful: bool,
+        mut retry: Retry,
         mut prepared: Option<Plan>,
         mut source: Option<&mut S>,
-    ) -> Result<()> {
-        let mut retry = Retry { all_careful, ..Retry::default() };
+    ) -> Result<Attempted> {
         loop {
             let plan = match prepared.take() {
                 Some(plan) => plan,
@@ -108,13 +144,17 @@ impl Applier {
                     plan(piece, &mut self.tables, options)
                 }
             };
+            if let Some(misfit) = &plan.misfit {
+                let error = narrower(&self.catalog, &misfit.target, misfit.column).await;
+                return Err(self.explain(error, piece, misfit.index));
+            }
             if self.open.is_none()
                 && plan.steps.is_empty()
                 && plan.counts.skipped == 0
                 && piece.unfinished.is_none()
             {
                 self.note_position(piece);
-                return Ok(());
+                return Ok(Attempted::Applied);
             }
             fail::fail_point!("apply-before-begin");
             let nested = self.open.is_some();
@@ -147,7 +187,7 @@ impl Applier {
                     fail::fail_point!("apply-after-commit");
                     self.committed(commit, row.as_ref()).await?;
                     self.tell_applied(piece);
-                    return Ok(());
+                    return Ok(Attempted::Applied);
                 }
                 Ok(Found { mut counts, missing, .. }) => {
                     counts.missing = missing.count();
@@ -157,11 +197,19 @@ impl Applier {
                     }
                     self.recorder.note(piece, &mut self.tables);
                     let finished = self.finish(piece, &plan, counts).await;
-                    return finished.map_err(|error| self.explain(error, piece, 0));
+                    return finished
+                        .map(|()| Attempted::Applied)
+                        .map_err(|error| self.explain(error, piece, 0));
                 }
                 Err((refusal, index)) => {
                     self.undo(nested).await?;
                     match refusal {
+                        Refusal::Redo { table, .. }
+                            if source.is_some() && !nested && piece.transactions.len() > 1 =>
+                        {
+                            return Ok(Attempted::Crossed(table));
+                        }
+                        Refusal::Redo { table, .. } if !retry.all_careful && retry.ordered.insert(table) => {}
                         Refusal::Redo { table, .. } if retry.careful.insert(table) => {}
                         // A TRUNCATE that a foreign key refuses; deletes are not, as replica.
                         Refusal::Error { error, .. }

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use pg::{Error, Lsn, QualifiedName, Result, Session, quote_ident};
-use pipeline::{Relation, RelationColumn, ReplicaIdentity, is_portable};
+use pipeline::{COLUMN_NARROWER, ColumnType, Fit, Relation, RelationColumn, ReplicaIdentity, is_portable};
 use tokio::sync::OnceCell;
 use tokio_postgres::{Client, Row, Statement};
 
@@ -50,15 +50,16 @@ SELECT a.attrelid, a.attname, a.attgenerated <> '', a.attidentity = 'a', a.attty
 FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation
 WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attrelid, a.attnum";
 
-/// What there is to know of these types: name, whether it is a domain, down to its base and whether a domain on the way has a CHECK; of
-/// the base, whether all that it is made of can be compared, and with which operator.
+/// What there is to know of these types: name, whether it is a domain, down to its base, whether a domain on the way has a CHECK, and the
+/// modifier that the domains give to the base; of the base, whether all that it is made of can be compared, with which operator, and the type
+/// of its elements.
 const TYPES: &str = "
 WITH RECURSIVE base AS (
-    SELECT t.oid AS given, t.oid, t.typtype, t.typbasetype,
+    SELECT t.oid AS given, t.oid, t.typtype, t.typbasetype, t.typtypmod AS modifier,
            EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.contypid = t.oid AND k.contype = 'c') AS checked
     FROM pg_catalog.pg_type t WHERE t.oid = ANY ($1)
   UNION ALL
-    SELECT b.given, t.oid, t.typtype, t.typbasetype,
+    SELECT b.given, t.oid, t.typtype, t.typbasetype, CASE WHEN b.modifier >= 0 THEN b.modifier ELSE t.typtypmod END,
            b.checked OR EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.contypid = t.oid AND k.contype = 'c')
     FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.typbasetype WHERE b.typtype = 'd'
 )
@@ -86,7 +87,8 @@ SELECT t.oid, n.nspname, t.typname, t.typtype = 'd', b.oid, b.typtype::text, b.c
                   AND q.amopstrategy = CASE m.amname WHEN 'btree' THEN 3 ELSE 1 END
                  JOIN pg_catalog.pg_operator p ON p.oid = q.amopopr JOIN pg_catalog.pg_namespace on_ ON on_.oid = p.oprnamespace
                  WHERE o.opcdefault AND m.amname IN ('btree', 'hash') AND o.opcintype = b.oid
-                 ORDER BY m.amname LIMIT 1), 'OPERATOR(pg_catalog.=)')
+                 ORDER BY m.amname LIMIT 1), 'OPERATOR(pg_catalog.=)'),
+       b.modifier, coalesce((SELECT e.typelem FROM pg_catalog.pg_type e WHERE e.oid = b.oid AND e.typlen = -1), 0::oid)
 FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.given JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
 WHERE b.typtype <> 'd'";
 
@@ -243,6 +245,8 @@ struct Type {
     checked: bool,
     comparable: bool,
     equals: String,
+    modifier: i32,
+    element: u32,
 }
 
 /// A column of a table of the target.
@@ -293,6 +297,8 @@ impl Type {
             checked: row.get(6),
             comparable: row.get(7),
             equals: row.get(8),
+            modifier: row.get(9),
+            element: row.get(10),
         }
     }
 }
@@ -314,6 +320,7 @@ fn matched<'a>(
         let here = found.iter().find(|here| here.name == column.name).ok_or(column)?;
         let kind = &here.kind;
         let loose = !bytewise(column, here);
+        let fit = fit(column, here);
         if column.key && !full {
             key.push(columns.len());
             keys_bytewise &= !loose;
@@ -328,7 +335,8 @@ fn matched<'a>(
             equals: kind.equals.clone(),
             loose_equality: loose,
             type_id: here.type_id,
-            takes_binary: takes_binary(column.type_id, here.type_id, &kind.base_typtype),
+            takes_binary: fit.is_none() && takes_binary(column.type_id, here.type_id, &kind.base_typtype),
+            fit,
         });
     }
     let sql = relation.name.to_string();
@@ -343,6 +351,7 @@ fn matched<'a>(
         in_order: !replica || full || triggers || domain_checks || !keys_bytewise,
         row_type: if binary { row_type(looks.row_type, found, relation) } else { None },
         binary,
+        looked_at: columns.iter().any(|column| column.fit.is_some()),
         columns,
         key,
         full,
@@ -358,6 +367,15 @@ fn takes_binary(source: u32, target: u32, typtype: &str) -> bool {
     source == target && is_portable(source) || typtype == "e" && source >= FIRST_OF_USERS
 }
 
+fn fit(column: &RelationColumn, here: &Column) -> Option<Fit> {
+    let Type { base, modifier, element, .. } = *here.kind;
+    let modifier = if here.modifier >= 0 { here.modifier } else { modifier };
+    Fit::of(
+        ColumnType::of_stream(column.type_id, column.type_modifier),
+        ColumnType { id: base, modifier, element },
+    )
+}
+
 /// Columns that are not sent are received as NULL, which a domain may refuse.
 fn row_type(type_id: u32, found: &[Column], relation: &Relation) -> Option<RowType> {
     let domains = found.iter().any(|here| here.kind.domain);
@@ -366,17 +384,32 @@ fn row_type(type_id: u32, found: &[Column], relation: &Relation) -> Option<RowTy
     (!domains && type_id != 0).then_some(RowType { type_id, columns })
 }
 
-async fn missing_column(client: &Client, table: &QualifiedName, column: &RelationColumn) -> Error {
+/// The error for a value that column `index` of the table would lose a part of.
+pub async fn narrower(catalog: &Catalog, target: &Target, index: usize) -> Error {
+    match (target.relation.columns.get(index), target.columns.get(index).and_then(|here| here.fit)) {
+        (Some(column), Some(fit)) => {
+            fit.error(&target.name, &column.name, &formatted(catalog.client(), column).await)
+        }
+        _ => Error::failed(COLUMN_NARROWER, format!("table {} keeps every value whole", target.name)),
+    }
+}
+
+/// The column's type on the source, as a definition says it.
+async fn formatted(client: &Client, column: &RelationColumn) -> String {
     // Built-in types have the same OID everywhere; the name of another one is not in the stream's Relation message, and no OID is in
     // the events of topics.
     let built_in = (1..FIRST_OF_USERS).contains(&column.type_id);
-    let formatted = match client
+    match client
         .query_one("SELECT pg_catalog.format_type($1, $2)", &[&column.type_id, &column.type_modifier])
         .await
     {
         Ok(row) if built_in => row.get::<_, Option<String>>(0).unwrap_or_default(),
         _ => "<its type on the source>".to_owned(),
-    };
+    }
+}
+
+async fn missing_column(client: &Client, table: &QualifiedName, column: &RelationColumn) -> Error {
+    let formatted = formatted(client, column).await;
     Error::stop(
         "COLUMN_MISSING",
         format!("column {} of table {table} does not exist on the target", quote_ident(&column.name)),

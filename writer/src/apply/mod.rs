@@ -7,10 +7,11 @@
 //!                  actions  that is safe    of inserts
 //! ```
 //!
-//! A piece is tried in three ways, each slower and more exact than the one before:
+//! A piece is tried in four ways, each slower and more exact than the one before:
 //! 1. the plan: sets and COPY, coalesced by key;
-//! 2. after a unique violation or a row that was not found: the table in question row by row, in WAL order;
-//! 3. after any other error: source transaction by source transaction, so that the error names the one that can't be applied and
+//! 2. after a unique violation or a row that was not found: the table in question in WAL order, a few transactions at a time;
+//! 3. after another one: that table row by row, each looked at;
+//! 4. after any other error: source transaction by source transaction, so that the error names the one that can't be applied and
 //!    everything before it is in.
 //!
 //! Invariants: progress commits with the rows it covers (`control::progress`); nothing of a transaction is visible before all of it;

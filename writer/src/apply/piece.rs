@@ -29,26 +29,26 @@ pub struct Piece {
 }
 
 impl Piece {
-    /// The same changes as one piece per transaction.
-    pub fn split(self) -> Vec<Piece> {
+    /// The same changes in pieces of at most so many, or of one transaction that has more; 0: each transaction alone.
+    pub fn split(self, most: usize) -> Vec<Piece> {
+        let mut pieces: Vec<Piece> = Vec::new();
         let mut changes = self.changes.into_iter();
         let mut start = 0;
-        self.transactions
-            .iter()
-            .map(|tx| {
-                let count = tx.end - start;
-                start = tx.end;
-                let changes: Vec<Change> = changes.by_ref().take(count).collect();
-                let bytes = changes.iter().map(Change::bytes).sum();
-                Piece {
-                    transactions: vec![Transaction { end: changes.len(), ..*tx }],
-                    changes,
-                    unfinished: None,
-                    end_lsn: tx.end_lsn,
-                    bytes,
-                }
-            })
-            .collect()
+        for tx in self.transactions {
+            let count = tx.end - start;
+            start = tx.end;
+            let full = |piece: &Piece| most == 0 || piece.changes.len() + count > most;
+            if pieces.last().is_none_or(full) {
+                pieces.push(Piece::default());
+            }
+            let Some(piece) = pieces.last_mut() else { break };
+            let before = piece.changes.len();
+            piece.changes.extend(changes.by_ref().take(count));
+            piece.bytes += piece.changes[before..].iter().map(Change::bytes).sum::<usize>();
+            piece.end_lsn = tx.end_lsn;
+            piece.transactions.push(Transaction { end: piece.changes.len(), ..tx });
+        }
+        pieces
     }
 
     /// The highest commit LSN in the piece.
@@ -292,6 +292,28 @@ mod tests {
             (Lsn::new(10), Lsn::new(20), Lsn::new(20))
         );
         assert!(cutter.cut(1 << 20, None).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_piece_is_split_between_transactions() {
+        let mut events = Vec::new();
+        for (at, changes) in [(10, 2), (20, 0), (30, 1), (40, 5), (50, 1)] {
+            events.push(begin(at));
+            events.extend((0..changes).map(|_| change()));
+            events.push(commit(at));
+        }
+        let split = |most| {
+            let piece = cutter(events.clone()).cut(1 << 20, None).unwrap().unwrap();
+            let of = |piece: Piece| {
+                assert_eq!(piece.transactions.last().map(|tx| tx.end), Some(piece.changes.len()));
+                assert_eq!(piece.transactions.last().map(|tx| tx.end_lsn), Some(piece.end_lsn));
+                (piece.transactions.len(), piece.changes.len())
+            };
+            piece.split(most).into_iter().map(of).collect::<Vec<_>>()
+        };
+        assert_eq!(split(0), [(1, 2), (1, 0), (1, 1), (1, 5), (1, 1)]);
+        assert_eq!(split(3), [(3, 3), (1, 5), (1, 1)]);
+        assert_eq!(split(100), [(5, 9)]);
     }
 
     #[test]

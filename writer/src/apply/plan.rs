@@ -2,7 +2,7 @@
 //!
 //! Per table and key the piece's changes become one operation, so that sets and COPY can be used: delete, then update, then insert.
 //! What can't be coalesced safely keeps its WAL order: keys whose equality is not bytewise, identity FULL, tables with triggers that
-//! fire, and tables that a set failed on before (`careful`). Tables don't depend on each other as long as foreign keys and ordinary
+//! fire, and tables that a set failed on before (`ordered`, and `careful` where that failed too). Tables don't depend on each other as long as foreign keys and ordinary
 //! triggers don't fire; as soon as one with triggers is in the piece, all of it keeps WAL order.
 
 mod group;
@@ -81,6 +81,17 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// Source events; `transactions` counts those with a change for us.
     pub counts: Counters,
+    /// It must not be carried out: a value would not be kept whole.
+    pub misfit: Option<Misfit>,
+}
+
+/// A value that a column of the target would lose a part of.
+#[derive(Debug)]
+pub struct Misfit {
+    pub target: Arc<Target>,
+    pub column: usize,
+    /// Of the change, in its piece.
+    pub index: usize,
 }
 
 impl Plan {
@@ -115,6 +126,8 @@ pub struct PlanOptions<'a> {
     pub coalesce: bool,
     /// Updates and deletes of a table in the order of their keys.
     pub sort: bool,
+    /// Ids of tables whose changes keep WAL order.
+    pub ordered: &'a HashSet<u32>,
     /// Ids of tables whose changes go row by row, each looked at.
     pub careful: &'a HashSet<u32>,
     /// Everything row by row, each looked at.
@@ -230,6 +243,10 @@ impl Planner<'_> {
         {
             self.flush_all();
         }
+        if target.looked_at && self.plan.misfit.is_none() {
+            let column = tuples(change).find_map(|tuple| target.misfit(tuple));
+            self.plan.misfit = column.map(|column| Misfit { target: target.clone(), column, index });
+        }
         match change {
             Change::Insert { .. } => self.plan.counts.inserted += 1,
             Change::Update { .. } => self.plan.counts.updated += 1,
@@ -237,7 +254,8 @@ impl Planner<'_> {
             Change::Truncate { .. } => {}
         }
         let careful = self.options.all_careful || self.options.careful.contains(&target.id);
-        if in_order || target.in_order || careful {
+        let ordered = self.options.ordered.contains(&target.id);
+        if in_order || target.in_order || ordered || careful {
             self.push_ordered(target, change, index, careful);
         } else {
             self.coalesce(target, change, index);
@@ -319,6 +337,17 @@ impl Planner<'_> {
         }
         self.plan.steps.append(&mut self.ordered);
     }
+}
+
+/// The values that a change of a row brings.
+fn tuples(change: &Change) -> impl Iterator<Item = &Tuple> {
+    let (old, new) = match change {
+        Change::Insert { new, .. } => (None, Some(new)),
+        Change::Update { old, new, .. } => (old.as_ref(), Some(new)),
+        Change::Delete { old, .. } => (Some(old), None),
+        Change::Truncate { .. } => (None, None),
+    };
+    old.map(OldTuple::tuple).into_iter().chain(new)
 }
 
 fn encode_key(out: &mut Vec<u8>, target: &Target, tuple: &Tuple) -> bool {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pg::{Lsn, QualifiedName};
-use pipeline::Relation;
+use pipeline::{Column, Fit, Relation, Tuple};
 
 use super::statement::fixed_columns;
 
@@ -27,6 +27,8 @@ pub struct TargetColumn {
     pub type_id: u32,
     /// Takes the source's binary values as they are.
     pub takes_binary: bool,
+    /// May lose a part of a value in silence: each is looked at.
+    pub fit: Option<Fit>,
 }
 
 /// The table's row type: many rows travel as one array of it.
@@ -52,6 +54,8 @@ pub struct Target {
     pub sql: String,
     pub partitioned: bool,
     pub columns: Vec<TargetColumn>,
+    /// A column has a [`TargetColumn::fit`].
+    pub looked_at: bool,
     /// Values come in binary: sets of updates are arrays of this. None: they come as text, or the type can't be received in part.
     pub row_type: Option<RowType>,
     pub binary: bool,
@@ -78,6 +82,17 @@ impl Target {
     /// be set holds another value.
     pub fn may_find_none(&self) -> bool {
         self.triggers || !self.key.is_empty() && fixed_columns(self, &[]).next().is_some()
+    }
+
+    /// The first column that would not keep its value whole.
+    pub fn misfit(&self, tuple: &Tuple) -> Option<usize> {
+        if !self.looked_at {
+            return None;
+        }
+        self.columns.iter().zip(tuple.columns()).position(|(column, value)| match (column.fit, value) {
+            (Some(fit), Column::Text(text)) => column.written && !fit.holds(text),
+            _ => false,
+        })
     }
 
     /// Is what is known of the table the same, found out another time?
