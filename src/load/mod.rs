@@ -112,7 +112,10 @@ pub async fn run(
     loop {
         let joined = tokio::select! {
             biased;
-            error = &mut ended => return Err(error),
+            error = &mut ended => {
+                fail::fail_point!("copy-snapshot-ended");
+                return Err(error);
+            }
             () = cancel.cancelled() => return Err(cancelled()),
             joined = workers.join_next() => joined,
         };

@@ -9,7 +9,7 @@ use pipeline::copy::{ColumnShape, Format, shapes_sql};
 
 use super::chunk::Range;
 use super::identity::{INSTANCE_SQL, ServerInstance};
-use super::keeper::{Keeper, lost_snapshot};
+use super::keeper::{Keeper, lost, lost_snapshot, table_rewritten_sql};
 
 /// What a connection needs to join a snapshot; outlives borrowing the keeper.
 #[derive(Clone, Debug)]
@@ -28,6 +28,8 @@ impl Keeper {
 /// Reads through the snapshot. One COPY at a time; after an error of the connection it is of no more use.
 pub struct CopyOut {
     wire: Wire,
+    /// Asks whether the table that is read is still the one that the snapshot knows.
+    rewritten_sql: String,
 }
 
 impl CopyOut {
@@ -43,7 +45,7 @@ impl CopyOut {
         ))
         .await
         .map_err(lost_snapshot)?;
-        Ok(CopyOut { wire })
+        Ok(CopyOut { wire, rewritten_sql: String::new() })
     }
 
     /// The columns of the tables with these OIDs, each table's in order.
@@ -59,18 +61,30 @@ impl CopyOut {
 
     /// Starts reading a table, or one range of it.
     pub async fn start(&mut self, table: &TableSpec, range: Option<Range>, format: Format) -> Result<()> {
+        self.rewritten_sql = table_rewritten_sql(table);
         self.wire.copy_out(&copy_sql(table, range, format)).await
     }
 
     /// The next bytes, which may be a part of a long row; `None` at the end.
+    ///
+    /// # Errors
+    /// `SNAPSHOT_LOST` at the end: what was read is not the table that the snapshot knows.
     pub async fn next(&mut self) -> Result<Option<CopyChunk>> {
         match self.wire.recv_copy_part().await? {
             wire::CopyOut::Data(chunk) => Ok(Some(chunk)),
             wire::CopyOut::Done => {
                 self.wire.copy_out_end().await?;
+                self.expect_same_table().await?;
                 Ok(None)
             }
         }
+    }
+
+    /// The keeper may have lost its locks, on purpose or not, before this session got its own: then DDL that waited between the two has
+    /// been carried out, and what it wrote anew reads as empty. Our own lock, which is kept, holds off any more of it.
+    async fn expect_same_table(&mut self) -> Result<()> {
+        let rewritten = self.wire.simple(&self.rewritten_sql).await?;
+        if rewritten.is_empty() { Ok(()) } else { Err(lost()) }
     }
 
     /// The number of rows, for a table without columns: COPY has nothing to say about it.
@@ -78,6 +92,8 @@ impl CopyOut {
         let filter = condition(table, None);
         let sql = format!("SELECT pg_catalog.count(*) FROM {}{filter}", table.from_clause());
         let count = self.wire.simple_value(&sql).await?;
+        self.rewritten_sql = table_rewritten_sql(table);
+        self.expect_same_table().await?;
         count
             .and_then(|text| text.parse().ok())
             .ok_or_else(|| pg::Error::connection("no count from the source"))
