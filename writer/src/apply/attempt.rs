@@ -85,7 +85,7 @@ impl Applier {
             Ok(Attempted::Applied) => return Ok(()),
             Ok(Attempted::Crossed(table)) => {
                 for part in piece.split(IN_ORDER) {
-                    let retry = Retry { careful: HashSet::from([table]), ..Retry::default() };
+                    let retry = Retry { ordered: HashSet::from([table]), ..Retry::default() };
                     if let Err(error) = self.attempt::<S>(&part, retry, None, None).await {
                         self.carefully::<S>(part, started_here, error).await?;
                     }
@@ -209,6 +209,7 @@ impl Applier {
                         {
                             return Ok(Attempted::Crossed(table));
                         }
+                        Refusal::Redo { table, .. } if !retry.all_careful && retry.ordered.insert(table) => {}
                         Refusal::Redo { table, .. } if retry.careful.insert(table) => {}
                         // A TRUNCATE that a foreign key refuses; deletes are not, as replica.
                         Refusal::Error { error, .. }
