@@ -6,9 +6,12 @@
 //! Sources: numeric's scale (PostgreSQL docs 8.1.2), the precision of times and intervals (8.5), `name` and `"char"` (8.3), trailing blanks of
 //! `varchar(n)` and `char(n)` (8.3).
 
+mod decimal;
+
 use pg::{Error, QualifiedName, quote_ident};
 
 use crate::change::element_type;
+use decimal::Decimal;
 
 /// A type without domains around it, and its modifier (`atttypmod`; -1: none).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -233,46 +236,6 @@ fn float<F: std::str::FromStr + Copy>(
     let value = std::str::from_utf8(text).ok().and_then(|text| text.parse::<F>().ok());
     let Some(value) = value.filter(|value| finite(*value)) else { return true };
     spellings(value).iter().any(|spelling| Decimal::read(spelling.as_bytes()).as_ref() == Some(&number))
-}
-
-/// A decimal number in the one form that it has without zeros at either end.
-#[derive(PartialEq, Eq, Debug)]
-struct Decimal {
-    negative: bool,
-    digits: Vec<u8>,
-    /// Of the last digit: 0 stands before the point. Zero has no digits, and an exponent of 0.
-    exponent: i32,
-}
-
-impl Decimal {
-    fn read(text: &[u8]) -> Option<Decimal> {
-        let (negative, text) = match text.split_first()? {
-            (b'-', rest) => (true, rest),
-            (b'+', rest) => (false, rest),
-            _ => (false, text),
-        };
-        let (mantissa, exponent) = match text.iter().position(|byte| matches!(byte, b'e' | b'E')) {
-            Some(at) => (&text[..at], std::str::from_utf8(&text[at + 1..]).ok()?.parse::<i32>().ok()?),
-            None => (text, 0),
-        };
-        let point = mantissa.iter().position(|byte| *byte == b'.');
-        let after = point.map_or(0, |at| mantissa.len() - at - 1);
-        let mut digits: Vec<u8> = mantissa.iter().copied().filter(|byte| *byte != b'.').collect();
-        if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) || digits.len() + 1 < mantissa.len() {
-            return None;
-        }
-        let mut exponent = exponent.checked_sub(i32::try_from(after).ok()?)?;
-        while digits.last() == Some(&b'0') {
-            digits.pop();
-            exponent = exponent.checked_add(1)?;
-        }
-        let zeros = digits.iter().take_while(|digit| **digit == b'0').count();
-        digits.drain(..zeros);
-        if digits.is_empty() {
-            return Some(Decimal { negative: false, digits, exponent: 0 });
-        }
-        Some(Decimal { negative, digits, exponent })
-    }
 }
 
 #[cfg(test)]

@@ -9,10 +9,10 @@ use pg::{Lsn, Result};
 use pipeline::ChangeSource;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::attempt::Retry;
 use super::execute::Answers;
 use super::piece::Piece;
 use super::plan::{Plan, Step, plan};
+use super::retry::Retry;
 use super::tables::Tables;
 use super::target::Target;
 use super::worker::{Applier, ApplyOptions};

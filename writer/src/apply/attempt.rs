@@ -9,39 +9,13 @@ use super::acknowledge::{LONG_PATIENCE, PATIENCE};
 use super::careful::{self, Outcome};
 use super::commit::Commit;
 use super::execute::{ExecuteOptions, Refusal};
-use super::lookup::narrower;
 use super::missing::Missing;
 use super::piece::Piece;
-use super::plan::{Plan, PlanOptions, Step, plan};
-use super::worker::{Applier, ApplyOptions};
-use crate::control::{Counters, Skips, fenced};
-
-/// What was found out about a piece that could not be applied as it was.
-#[derive(Debug, Default)]
-pub(super) struct Retry {
-    /// Tables whose changes keep their order.
-    ordered: HashSet<u32>,
-    /// Tables whose changes go one by one.
-    careful: HashSet<u32>,
-    all_careful: bool,
-    truncate_by_delete: bool,
-    check_before_truncate: bool,
-}
-
-impl Retry {
-    pub(super) fn plan_options<'a>(&'a self, options: &ApplyOptions, skips: &'a Skips) -> PlanOptions<'a> {
-        PlanOptions {
-            coalesce: options.coalesce,
-            sort: options.sort,
-            ordered: &self.ordered,
-            careful: &self.careful,
-            all_careful: self.all_careful,
-            truncate_by_delete: self.truncate_by_delete,
-            check_before_truncate: self.check_before_truncate,
-            skips,
-        }
-    }
-}
+use super::plan::{Plan, Step, plan};
+use super::retry::Retry;
+use super::unfit::narrower;
+use super::worker::Applier;
+use crate::control::{Counters, fenced};
 
 /// At most so many changes that have to keep their order go into one target transaction: a value that comes and goes again and again leaves a
 /// version each time, which a unique index looks at each time, and only a commit lets it forget them.
@@ -145,7 +119,7 @@ impl Applier {
                 }
             };
             if let Some(misfit) = &plan.misfit {
-                let error = narrower(&self.catalog, &misfit.target, misfit.column).await;
+                let error = narrower(self.catalog.client(), &misfit.target, misfit.column).await;
                 return Err(self.explain(error, piece, misfit.index));
             }
             if self.open.is_none()

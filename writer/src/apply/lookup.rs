@@ -7,11 +7,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use pg::{Error, Lsn, QualifiedName, Result, Session, quote_ident};
-use pipeline::{COLUMN_NARROWER, ColumnType, Fit, Relation, RelationColumn, ReplicaIdentity, is_portable};
+use pipeline::{ColumnType, Fit, Relation, RelationColumn, ReplicaIdentity, is_portable};
 use tokio::sync::OnceCell;
 use tokio_postgres::{Client, Row, Statement};
 
 use super::target::{RowType, Target, TargetColumn};
+use super::unfit::missing_column;
 
 /// The tables of these names: number of the name, OID, kind, row type, whether triggers or rules fire for a replica, and the GIN indexes
 /// with a pending list, if the role owns them as the merge demands. By indexes and the flags of `pg_class` throughout: where there are many
@@ -121,7 +122,7 @@ fn bytewise(column: &RelationColumn, here: &Column) -> bool {
 /// Code of the error for a table that can't take what the stream brings in binary: it has to bring text.
 pub const BINARY_UNFIT: &str = "BINARY_UNFIT";
 /// OIDs from here on are given out by the database.
-const FIRST_OF_USERS: u32 = 16384;
+pub(super) const FIRST_OF_USERS: u32 = 16384;
 
 /// A relation whose table is to be found in the target.
 pub struct Wanted {
@@ -382,40 +383,4 @@ fn row_type(type_id: u32, found: &[Column], relation: &Relation) -> Option<RowTy
     let position = |name: &str| relation.columns.iter().position(|column| column.name == name);
     let columns = found.iter().map(|here| (here.type_id, position(&here.name))).collect();
     (!domains && type_id != 0).then_some(RowType { type_id, columns })
-}
-
-/// The error for a value that column `index` of the table would lose a part of.
-pub async fn narrower(catalog: &Catalog, target: &Target, index: usize) -> Error {
-    match (target.relation.columns.get(index), target.columns.get(index).and_then(|here| here.fit)) {
-        (Some(column), Some(fit)) => {
-            fit.error(&target.name, &column.name, &formatted(catalog.client(), column).await)
-        }
-        _ => Error::failed(COLUMN_NARROWER, format!("table {} keeps every value whole", target.name)),
-    }
-}
-
-/// The column's type on the source, as a definition says it.
-async fn formatted(client: &Client, column: &RelationColumn) -> String {
-    // Built-in types have the same OID everywhere; the name of another one is not in the stream's Relation message, and no OID is in
-    // the events of topics.
-    let built_in = (1..FIRST_OF_USERS).contains(&column.type_id);
-    match client
-        .query_one("SELECT pg_catalog.format_type($1, $2)", &[&column.type_id, &column.type_modifier])
-        .await
-    {
-        Ok(row) if built_in => row.get::<_, Option<String>>(0).unwrap_or_default(),
-        _ => "<its type on the source>".to_owned(),
-    }
-}
-
-async fn missing_column(client: &Client, table: &QualifiedName, column: &RelationColumn) -> Error {
-    let formatted = formatted(client, column).await;
-    Error::stop(
-        "COLUMN_MISSING",
-        format!("column {} of table {table} does not exist on the target", quote_ident(&column.name)),
-    )
-    .hint(format!(
-        "run on the target: ALTER TABLE {table} ADD COLUMN {} {formatted}; the run then goes on by itself",
-        quote_ident(&column.name)
-    ))
 }

@@ -34,11 +34,13 @@ mod lookup;
 mod missing;
 mod piece;
 mod plan;
+mod retry;
 mod row;
 mod statement;
 mod tables;
 mod target;
 mod touched;
+mod unfit;
 mod worker;
 
 pub use connections::Connections;
