@@ -19,7 +19,7 @@ use pipeline::{
 };
 use reader::catalog::PublicationState;
 use reader::slot::{self, CreateOptions, ExportedSlot};
-use reader::snapshot::{Keeper, KeeperOptions, REWRITTEN};
+use reader::snapshot::{Keeper, KeeperOptions, REWRITTEN, expect_same_table};
 use tokio::sync::watch;
 use tokio_postgres::SimpleQueryMessage;
 
@@ -196,7 +196,7 @@ async fn one(session: &Session, table: &TableSpec, sending: &mut Sending) -> Res
             .collect();
         sending.row(&relation, Tuple::from_columns(&values), std::mem::take(&mut first)).await?;
     }
-    Ok(())
+    expect_same_table(session, table).await.map_err(|error| error.context("source"))
 }
 
 /// Holds one row back, which may be the last one.

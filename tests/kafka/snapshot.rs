@@ -96,3 +96,23 @@ async fn walferry_write_does_not_apply_the_rows_of_a_snapshot() {
     assert!(rows >= 4, "{:?}", marks(kafka, &topic));
     feed.end().await;
 }
+
+/// DDL waits for the snapshot's locks, and the snapshot's own reader for the DDL: what it gets to read in the end is an empty table.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_rewritten_before_its_turn_is_written_from_a_new_snapshot() {
+    let kafka = Kafka::shared().await;
+    let prefix = Kafka::prefix();
+    let mut feed = Feed::of(TABLES).via(kafka, &prefix).ways(&[Way::Default]).services().prepare().await;
+    let command = feed.lanes[0].reader_command.clone().unwrap().args(&["--create-slot", "--snapshot"]);
+    feed.lanes[0].reader = Some(command.failpoint("snapshot-row", "1*sleep(4000)->off").spawn());
+    feed.lanes[0].reader.as_mut().unwrap().wait_for_stderr("writes the snapshot").await;
+    let ddl = feed.source.connect(&feed.database).await;
+    let alter = tokio::spawn(async move { ddl.batch_execute("ALTER TABLE c ALTER id TYPE bigint").await });
+    let reader = feed.lanes[0].reader.as_mut().unwrap();
+    reader.wait_for_stderr("the snapshot is given up").await;
+    alter.await.unwrap().unwrap();
+    reader.wait_for_stderr("the snapshot is written").await;
+    let c = format!("{prefix}_default.public.c");
+    assert_eq!(marks(kafka, &c), ["r first_in_data_collection", "r last"]);
+    feed.end().await;
+}

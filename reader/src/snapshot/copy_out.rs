@@ -80,8 +80,7 @@ impl CopyOut {
         }
     }
 
-    /// The keeper may have lost its locks, on purpose or not, before this session got its own: then DDL that waited between the two has
-    /// been carried out, and what it wrote anew reads as empty. Our own lock, which is kept, holds off any more of it.
+    /// As [`super::expect_same_table`].
     async fn expect_same_table(&mut self) -> Result<()> {
         let rewritten = self.wire.simple(&self.rewritten_sql).await?;
         if rewritten.is_empty() { Ok(()) } else { Err(lost()) }

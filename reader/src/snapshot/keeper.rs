@@ -302,6 +302,17 @@ pub(super) fn table_rewritten_sql(table: &TableSpec) -> String {
     )
 }
 
+/// For a session that has read the table through the snapshot: was it the table that the snapshot knows? The keeper may have lost its locks,
+/// on purpose or not, before this session got its own: then DDL that waited between the two has been carried out, and what it wrote anew reads
+/// as empty. The session's own lock, which its transaction keeps, holds off any more of it.
+///
+/// # Errors
+/// [`LOST`]: take a new snapshot.
+pub async fn expect_same_table(session: &Session, table: &TableSpec) -> Result<()> {
+    let rewritten = session.query_opt(&table_rewritten_sql(table), &[]).await?;
+    if rewritten.is_none() { Ok(()) } else { Err(lost()) }
+}
+
 async fn check(session: &Session, tables: &[TableSpec]) -> Result<()> {
     for group in tables.chunks(1000) {
         if let Some(row) = session.query_opt(&rewritten_sql(group), &[]).await? {

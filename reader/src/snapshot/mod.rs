@@ -21,4 +21,4 @@ pub use chunk::{Chunk, ChunkSizes, Range, Sizes, plan};
 pub use copy_out::{CopyOut, Ticket};
 pub use ddl::Waiter;
 pub use identity::ServerInstance;
-pub use keeper::{Keeper, KeeperOptions, LOST, REWRITTEN, Relation, YIELDED};
+pub use keeper::{Keeper, KeeperOptions, LOST, REWRITTEN, Relation, YIELDED, expect_same_table};
