@@ -4,7 +4,8 @@
 //! temporary slot, its snapshot ─► rows ─► Kafka has them all ─► the run's slot, copied from the temporary one: it begins at the same point
 //! ```
 //!
-//! Cut short anywhere, the temporary slot is gone and the next start begins anew: the run's own slot says that all rows were published.
+//! Cut short anywhere, the temporary slot is gone and the next start begins anew: the run's own slot says that all rows were published. So it
+//! is where a table was rewritten after the slot was made, which would read as empty.
 
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use pipeline::{
     Change, ChangeSink, Chunk, Column, Event, PgTimestamp, Relation, RelationColumn, RelationId, Tuple,
 };
 use reader::slot::ExportedSlot;
+use reader::snapshot::expect_same_table;
 use tokio_postgres::SimpleQueryMessage;
 
 use super::Context;
@@ -54,7 +56,12 @@ pub async fn publish(context: &Context, plan: &Plan, session: &Session, made: &E
             columns.join(", "),
             table.name
         );
+        fail::fail_point!("outbox-snapshot-table");
         session.batch_execute(&declare).await?;
+        // Nobody has held its lock until now, and a row that was sent can't be taken back.
+        expect_same_table(session, &table.name, table.partitioned)
+            .await
+            .map_err(|error| error.context("source"))?;
         loop {
             let answer = session.simple_query(&format!("FETCH {FETCH} FROM rows")).await?;
             let rows: Vec<Tuple> =

@@ -196,7 +196,7 @@ async fn one(session: &Session, table: &TableSpec, sending: &mut Sending) -> Res
             .collect();
         sending.row(&relation, Tuple::from_columns(&values), std::mem::take(&mut first)).await?;
     }
-    expect_same_table(session, table).await.map_err(|error| error.context("source"))
+    expect_same_table(session, &table.name, table.partitioned).await.map_err(|error| error.context("source"))
 }
 
 /// Holds one row back, which may be the last one.

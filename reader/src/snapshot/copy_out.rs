@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 
 use pg::wire::{self, CopyChunk, Wire};
-use pg::{Params, Purpose, Result, quote_ident, quote_literal};
+use pg::{Params, Purpose, QualifiedName, Result, quote_ident, quote_literal};
 use pipeline::TableSpec;
 use pipeline::copy::{ColumnShape, Format, shapes_sql};
 
 use super::chunk::Range;
 use super::identity::{INSTANCE_SQL, ServerInstance};
-use super::keeper::{Keeper, lost, lost_snapshot, table_rewritten_sql};
+use super::keeper::{Keeper, another_table, lost_snapshot, table_rewritten_sql};
 
 /// What a connection needs to join a snapshot; outlives borrowing the keeper.
 #[derive(Clone, Debug)]
@@ -28,8 +28,8 @@ impl Keeper {
 /// Reads through the snapshot. One COPY at a time; after an error of the connection it is of no more use.
 pub struct CopyOut {
     wire: Wire,
-    /// Asks whether the table that is read is still the one that the snapshot knows.
-    rewritten_sql: String,
+    /// The table that is read, and whether it is partitioned.
+    table: Option<(QualifiedName, bool)>,
 }
 
 impl CopyOut {
@@ -45,7 +45,7 @@ impl CopyOut {
         ))
         .await
         .map_err(lost_snapshot)?;
-        Ok(CopyOut { wire, rewritten_sql: String::new() })
+        Ok(CopyOut { wire, table: None })
     }
 
     /// The columns of the tables with these OIDs, each table's in order.
@@ -61,7 +61,7 @@ impl CopyOut {
 
     /// Starts reading a table, or one range of it.
     pub async fn start(&mut self, table: &TableSpec, range: Option<Range>, format: Format) -> Result<()> {
-        self.rewritten_sql = table_rewritten_sql(table);
+        self.table = Some((table.name.clone(), table.partitioned));
         self.wire.copy_out(&copy_sql(table, range, format)).await
     }
 
@@ -82,8 +82,9 @@ impl CopyOut {
 
     /// As [`super::expect_same_table`].
     async fn expect_same_table(&mut self) -> Result<()> {
-        let rewritten = self.wire.simple(&self.rewritten_sql).await?;
-        if rewritten.is_empty() { Ok(()) } else { Err(lost()) }
+        let Some((table, partitioned)) = &self.table else { return Ok(()) };
+        let rewritten = self.wire.simple(&table_rewritten_sql(table, *partitioned)).await?;
+        if rewritten.is_empty() { Ok(()) } else { Err(another_table(table)) }
     }
 
     /// The number of rows, for a table without columns: COPY has nothing to say about it.
@@ -91,7 +92,7 @@ impl CopyOut {
         let filter = condition(table, None);
         let sql = format!("SELECT pg_catalog.count(*) FROM {}{filter}", table.from_clause());
         let count = self.wire.simple_value(&sql).await?;
-        self.rewritten_sql = table_rewritten_sql(table);
+        self.table = Some((table.name.clone(), table.partitioned));
         self.expect_same_table().await?;
         count
             .and_then(|text| text.parse().ok())

@@ -246,17 +246,21 @@ fn rewritten(what: &str) -> Error {
         .hint("wait until the DDL on the source is over")
 }
 
+fn names(tables: &[TableSpec]) -> Vec<&QualifiedName> {
+    tables.iter().map(|table| &table.name).collect()
+}
+
 /// `VALUES` of the tables' places and names.
-fn values(tables: &[TableSpec]) -> String {
+fn values(tables: &[&QualifiedName]) -> String {
     let rows = tables.iter().enumerate().map(|(n, table)| {
-        let (schema, name) = (quote_literal(&table.name.schema), quote_literal(&table.name.name));
+        let (schema, name) = (quote_literal(&table.schema), quote_literal(&table.name));
         format!("({n}, {schema}::pg_catalog.text, {name}::pg_catalog.text)")
     });
     rows.collect::<Vec<_>>().join(", ")
 }
 
 /// The tables and their partitions as the snapshot has them.
-fn given(tables: &[TableSpec]) -> String {
+fn given(tables: &[&QualifiedName]) -> String {
     format!(
         "WITH RECURSIVE given (n, schema, name) AS (VALUES {}),
          found AS (
@@ -276,7 +280,7 @@ fn given(tables: &[TableSpec]) -> String {
 
 /// The first of the tables that was rewritten, dropped or replaced since the snapshot. What the query reads is the snapshot's catalog;
 /// to_regclass and pg_relation_filenode look into the present one.
-fn rewritten_sql(tables: &[TableSpec]) -> String {
+fn rewritten_sql(tables: &[&QualifiedName]) -> String {
     format!(
         "{} SELECT pg_catalog.format('%I.%I', f.schema, f.name) FROM found f
           WHERE f.oid IS NULL
@@ -290,32 +294,40 @@ fn rewritten_sql(tables: &[TableSpec]) -> String {
 }
 
 /// The same for one table, cheaper where it has no partitions: a row if it is not what the snapshot knows.
-pub(super) fn table_rewritten_sql(table: &TableSpec) -> String {
-    if table.partitioned {
-        return rewritten_sql(std::slice::from_ref(table));
+pub(super) fn table_rewritten_sql(table: &QualifiedName, partitioned: bool) -> String {
+    if partitioned {
+        return rewritten_sql(&[table]);
     }
     format!(
         "SELECT 1 WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class c
                 WHERE c.oid = pg_catalog.to_regclass({})::pg_catalog.oid
                   AND (c.relkind <> 'r' OR c.relfilenode = pg_catalog.pg_relation_filenode(c.oid)))",
-        quote_literal(&table.name.to_string())
+        quote_literal(&table.to_string())
     )
 }
 
-/// For a session that has read the table through the snapshot: was it the table that the snapshot knows? The keeper may have lost its locks,
-/// on purpose or not, before this session got its own: then DDL that waited between the two has been carried out, and what it wrote anew reads
-/// as empty. The session's own lock, which its transaction keeps, holds off any more of it.
+/// What was read of it, or would be, is not what the snapshot's rows were.
+pub(super) fn another_table(table: &QualifiedName) -> Error {
+    Error::connection(format!(
+        "{table} was rewritten, dropped or replaced before it was read through the snapshot"
+    ))
+    .with_code(LOST)
+}
+
+/// For a session that has read the table through the snapshot, or has locked it to do so: is it the table that the snapshot knows? Before this
+/// session got its lock, DDL may have been carried out (a keeper may have lost its locks, on purpose or not), and what that wrote anew reads as
+/// empty. The session's own lock, which its transaction keeps, holds off any more of it.
 ///
 /// # Errors
 /// [`LOST`]: take a new snapshot.
-pub async fn expect_same_table(session: &Session, table: &TableSpec) -> Result<()> {
-    let rewritten = session.query_opt(&table_rewritten_sql(table), &[]).await?;
-    if rewritten.is_none() { Ok(()) } else { Err(lost()) }
+pub async fn expect_same_table(session: &Session, table: &QualifiedName, partitioned: bool) -> Result<()> {
+    let rewritten = session.query_opt(&table_rewritten_sql(table, partitioned), &[]).await?;
+    if rewritten.is_none() { Ok(()) } else { Err(another_table(table)) }
 }
 
 async fn check(session: &Session, tables: &[TableSpec]) -> Result<()> {
     for group in tables.chunks(1000) {
-        if let Some(row) = session.query_opt(&rewritten_sql(group), &[]).await? {
+        if let Some(row) = session.query_opt(&rewritten_sql(&names(group)), &[]).await? {
             let name: String = row.try_get(0)?;
             return Err(rewritten(&format!("table {name} was rewritten, dropped or replaced")));
         }
@@ -344,7 +356,7 @@ async fn measure(session: &Session, tables: &[TableSpec]) -> Result<HashMap<Qual
                FROM found f JOIN tree t ON t.n = f.n JOIN pg_catalog.pg_class c ON c.oid = t.oid
               WHERE c.relkind <> 'f'
               GROUP BY f.n, f.oid, f.relkind ORDER BY f.n",
-            given(group)
+            given(&names(group))
         );
         for row in session.query(&sql, &[]).await? {
             let unsigned = |column| row.try_get(column).map(|n: i64| u64::try_from(n).unwrap_or(0));

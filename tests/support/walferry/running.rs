@@ -17,6 +17,9 @@ use crate::support::{canary, scratch};
 /// How long the waits for a state last at most.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// The shortest pause between two looks at a run's status.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// The process, killed when this is dropped. Dereferences to the run, for `status` and other commands on it.
 pub struct Running {
     walferry: Walferry,
@@ -75,7 +78,8 @@ impl Running {
     }
 
     pub async fn wait_for(&mut self, what: &str, reached: impl Fn(&Status) -> bool) -> Status {
-        let deadline = Instant::now() + PATIENCE;
+        let begun = Instant::now();
+        let deadline = begun + PATIENCE;
         let mut last = None;
         loop {
             // Ended first, then status: what a finished run left still counts.
@@ -92,7 +96,8 @@ impl Running {
             if Instant::now() > deadline {
                 panic!("{what} was not reached within {PATIENCE:?}{}", self.report(last.as_ref()));
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            // Each look is a process and two sessions, which takes time from what is waited for: the longer that lasts, the fewer.
+            tokio::time::sleep((begun.elapsed() / 4).clamp(LOOK, 8 * LOOK)).await;
         }
     }
 

@@ -1,7 +1,13 @@
 //! `--existing-schema`: are the tables and columns there, and may rows be written to them?
 
+use std::collections::HashMap;
+
 use pg::{QualifiedName, Result, Session, quote_ident};
-use pipeline::{Finding, ReplicaIdentity, Side, SourceFacts, TableSpec, some_of};
+use pipeline::copy::{ColumnShape, shapes_sql};
+use pipeline::{
+    COLUMN_NARROWER, ColumnType, Finding, Fit, ReplicaIdentity, Side, SourceFacts, TableSpec, some_of,
+};
+use tokio_postgres::Row;
 
 use crate::catalog::{self, Identity, Table};
 
@@ -67,6 +73,54 @@ pub(super) async fn check(
         identity_always(source, &closed, findings);
     }
     surprises(source, &closed, findings);
+    narrower(session, source, &closed, findings).await
+}
+
+/// Columns in which a value of the source may not be kept whole: such a value stops the run, those that fit are taken.
+async fn narrower(
+    session: &Session,
+    source: &SourceFacts,
+    tables: &[(&QualifiedName, &Table)],
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    let oids: Vec<u32> = tables.iter().map(|(_, table)| table.oid).collect();
+    let mut shapes = HashMap::<u32, Vec<ColumnShape>>::new();
+    for group in oids.chunks(1000) {
+        let rows = session.query(&shapes_sql(group), &[]).await?;
+        let text = |row: &Row| (0..row.len()).map(|at| row.get(at)).collect();
+        for (oid, shape) in ColumnShape::from_rows(rows.iter().map(text).collect()) {
+            shapes.entry(oid).or_default().push(shape);
+        }
+    }
+    let (mut columns, mut statements) = (Vec::new(), Vec::new());
+    for (name, table) in tables {
+        let here = shapes.get(&table.oid).map(Vec::as_slice).unwrap_or_default();
+        let Some(spec) = source.tables.iter().find(|spec| spec.name == **name) else { continue };
+        for column in &spec.columns {
+            let there = ColumnType::of_stream(column.type_oid, column.type_modifier);
+            let shape = here.iter().find(|shape| shape.name == column.name);
+            if shape.and_then(|shape| Fit::of(there, shape.of)).is_some() {
+                let quoted = quote_ident(&column.name);
+                statements
+                    .push(format!("ALTER TABLE {name} ALTER COLUMN {quoted} TYPE {};", column.formatted));
+                columns.push(format!("{quoted} of {name}"));
+            }
+        }
+    }
+    if !columns.is_empty() {
+        findings.push(
+            Finding::warning(
+                Side::Target,
+                COLUMN_NARROWER,
+                format!(
+                    "{} column(s) are narrower on the target: a value of which they would lose a part stops the run",
+                    columns.len()
+                ),
+            )
+            .detail(some_of(&columns))
+            .fix(statements.join("\n")),
+        );
+    }
     Ok(())
 }
 

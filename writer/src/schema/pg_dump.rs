@@ -209,8 +209,7 @@ fn failure(stderr: &str) -> Error {
     }
 }
 
-/// What each program says of itself, in the same order; those that don't run are left out. They are asked side by side and once a process:
-/// behind Debian's wrapper every answer takes 40 ms.
+/// What each program says of itself, in the same order; those that don't run are left out. They are asked side by side and once a process.
 async fn versions(programs: Vec<PathBuf>) -> Vec<(PathBuf, String)> {
     static SAID: Mutex<BTreeMap<PathBuf, String>> = Mutex::new(BTreeMap::new());
     let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -241,9 +240,13 @@ fn candidates(configured: Option<&Path>) -> Vec<PathBuf> {
         configured.map(|path| if path.is_dir() { path.join("pg_dump") } else { path.to_owned() });
     let found = folders.into_iter().map(|folder| folder.join("pg_dump"));
     let mut programs: Vec<PathBuf> = configured.into_iter().chain(found).collect();
-    // A folder may be there under two names.
+    // A folder may be there under two names. Debian's wrapper, a script that takes 40 ms, only runs what is in the folders above.
     let mut seen = HashSet::new();
-    programs.retain(|program| program.canonicalize().is_ok_and(|file| file.is_file() && seen.insert(file)));
+    programs.retain(|program| {
+        program
+            .canonicalize()
+            .is_ok_and(|file| !file.ends_with("pg_wrapper") && file.is_file() && seen.insert(file))
+    });
     programs
 }
 
