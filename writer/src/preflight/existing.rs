@@ -24,12 +24,12 @@ pub(super) async fn check(
 ) -> Result<()> {
     let tables = catalog::look(session, names).await?;
     let (mut missing, mut columns) = (Vec::new(), Vec::new());
-    let mut closed: Vec<(&QualifiedName, &Table)> = Vec::new();
+    let mut there: Vec<(&TableSpec, &Table)> = Vec::new();
     for spec in &source.tables {
         match tables.get(&spec.name).filter(|table| table.takes_rows()) {
             None => missing.push(spec),
             Some(table) => {
-                closed.push((&spec.name, table));
+                there.push((spec, table));
                 for column in spec.columns.iter().filter(|column| table.column(&column.name).is_none()) {
                     columns.push(format!(
                         "ALTER TABLE {} ADD COLUMN {} {};",
@@ -68,19 +68,18 @@ pub(super) async fn check(
             .fix(columns.join("\n")),
         );
     }
-    may_write(user, &closed, &severity, findings);
+    may_write(user, &there, &severity, findings);
     if stream {
-        identity_always(source, &closed, findings);
+        identity_always(&there, findings);
     }
-    surprises(source, &closed, findings);
-    narrower(session, source, &closed, findings).await
+    surprises(&there, findings);
+    narrower(session, &there, findings).await
 }
 
 /// Columns in which a value of the source may not be kept whole: such a value stops the run, those that fit are taken.
 async fn narrower(
     session: &Session,
-    source: &SourceFacts,
-    tables: &[(&QualifiedName, &Table)],
+    tables: &[(&TableSpec, &Table)],
     findings: &mut Vec<Finding>,
 ) -> Result<()> {
     let oids: Vec<u32> = tables.iter().map(|(_, table)| table.oid).collect();
@@ -93,9 +92,9 @@ async fn narrower(
         }
     }
     let (mut columns, mut statements) = (Vec::new(), Vec::new());
-    for (name, table) in tables {
+    for (spec, table) in tables {
+        let name = &spec.name;
         let here = shapes.get(&table.oid).map(Vec::as_slice).unwrap_or_default();
-        let Some(spec) = source.tables.iter().find(|spec| spec.name == **name) else { continue };
         for column in &spec.columns {
             let there = ColumnType::of_stream(column.type_oid, column.type_modifier);
             let shape = here.iter().find(|shape| shape.name == column.name);
@@ -125,11 +124,10 @@ async fn narrower(
 }
 
 /// Identity columns that take a value on INSERT, but that no UPDATE can set (428C9).
-fn identity_always(source: &SourceFacts, tables: &[(&QualifiedName, &Table)], findings: &mut Vec<Finding>) {
+fn identity_always(tables: &[(&TableSpec, &Table)], findings: &mut Vec<Finding>) {
     let mut statements = Vec::new();
-    let updated = |spec: &&TableSpec| spec.streamed && spec.identity != ReplicaIdentity::Nothing;
-    for spec in source.tables.iter().filter(updated) {
-        let Some((_, table)) = tables.iter().find(|(name, _)| **name == spec.name) else { continue };
+    let updated = |spec: &TableSpec| spec.streamed && spec.identity != ReplicaIdentity::Nothing;
+    for (spec, table) in tables.iter().filter(|(spec, _)| updated(spec)) {
         let always =
             |name: &str| table.column(name).is_some_and(|column| column.identity == Some(Identity::Always));
         for column in spec.columns.iter().filter(|column| always(&column.name)) {
@@ -157,13 +155,12 @@ fn identity_always(source: &SourceFacts, tables: &[(&QualifiedName, &Table)], fi
 }
 
 /// What works and is not what somebody expects.
-fn surprises(source: &SourceFacts, tables: &[(&QualifiedName, &Table)], findings: &mut Vec<Finding>) {
+fn surprises(tables: &[(&TableSpec, &Table)], findings: &mut Vec<Finding>) {
     let mut slow = Vec::new();
     let mut index = Vec::new();
-    for spec in source.tables.iter().filter(|spec| spec.streamed && !spec.key.is_empty()) {
-        let table = tables.iter().find(|(name, _)| **name == spec.name).map(|(_, table)| table);
+    for (spec, table) in tables.iter().filter(|(spec, _)| spec.streamed && !spec.key.is_empty()) {
         // A partitioned table's own list has no index of its partitions.
-        if table.is_some_and(|table| table.kind == 'r' && !table.finds_by(&spec.key)) {
+        if table.kind == 'r' && !table.finds_by(&spec.key) {
             let key: Vec<String> = spec.key.iter().map(|column| quote_ident(column)).collect();
             index.push(format!("CREATE INDEX ON {} ({});", spec.name, key.join(", ")));
             slow.push(&spec.name);
@@ -185,8 +182,8 @@ fn surprises(source: &SourceFacts, tables: &[(&QualifiedName, &Table)], findings
     }
     let firing: Vec<String> = tables
         .iter()
-        .flat_map(|(name, table)| {
-            table.firing_triggers.iter().map(move |trigger| format!("{} on {name}", quote_ident(trigger)))
+        .flat_map(|(spec, table)| {
+            table.firing_triggers.iter().map(|trigger| format!("{} on {}", quote_ident(trigger), spec.name))
         })
         .collect();
     if !firing.is_empty() {
@@ -221,13 +218,13 @@ fn needs_default(spec: &TableSpec, table: &Table, findings: &mut Vec<Finding>) {
 
 fn may_write(
     user: &str,
-    tables: &[(&QualifiedName, &Table)],
+    tables: &[(&TableSpec, &Table)],
     severity: &dyn Fn(Side, &'static str, String) -> Finding,
     findings: &mut Vec<Finding>,
 ) {
     let role = quote_ident(user);
     let lacking = |test: &dyn Fn(&Table) -> bool| -> Vec<&QualifiedName> {
-        tables.iter().filter(|(_, table)| test(table)).map(|(name, _)| *name).collect()
+        tables.iter().filter(|(_, table)| test(table)).map(|(spec, _)| &spec.name).collect()
     };
     let list =
         |names: &[&QualifiedName]| names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");

@@ -238,15 +238,13 @@ fn candidates(configured: Option<&Path>) -> Vec<PathBuf> {
     }
     let configured =
         configured.map(|path| if path.is_dir() { path.join("pg_dump") } else { path.to_owned() });
-    let found = folders.into_iter().map(|folder| folder.join("pg_dump"));
+    // Debian's wrapper, a script that takes 40 ms, only runs what is in Debian's folders.
+    let wrapper = |program: &PathBuf| program.canonicalize().is_ok_and(|file| file.ends_with("pg_wrapper"));
+    let found = folders.into_iter().map(|folder| folder.join("pg_dump")).filter(|program| !wrapper(program));
     let mut programs: Vec<PathBuf> = configured.into_iter().chain(found).collect();
-    // A folder may be there under two names. Debian's wrapper, a script that takes 40 ms, only runs what is in the folders above.
+    // A folder may be there under two names.
     let mut seen = HashSet::new();
-    programs.retain(|program| {
-        program
-            .canonicalize()
-            .is_ok_and(|file| !file.ends_with("pg_wrapper") && file.is_file() && seen.insert(file))
-    });
+    programs.retain(|program| program.canonicalize().is_ok_and(|file| file.is_file() && seen.insert(file)));
     programs
 }
 
