@@ -2,6 +2,7 @@
 
 use bytes::{Buf, Bytes};
 use pg::{Error, Lsn, Result};
+use pipeline::PgTimestamp;
 
 /// A message of the stream.
 #[derive(Clone, Debug)]
@@ -22,6 +23,8 @@ pub struct XLogDataBody {
     pub start: Lsn,
     /// End of the server's WAL as of sending.
     pub end: Lsn,
+    /// By the server's clock.
+    pub sent_at: PgTimestamp,
     pub data: Bytes,
 }
 
@@ -40,8 +43,9 @@ impl ReplicationMessage {
         let mut number = || payload.try_get_u64().map_err(|_| malformed());
         match kind {
             b'w' => {
-                let (start, end, _sent_at) = (Lsn::new(number()?), Lsn::new(number()?), number()?);
-                Ok(ReplicationMessage::XLogData(XLogDataBody { start, end, data: payload }))
+                let (start, end) = (Lsn::new(number()?), Lsn::new(number()?));
+                let sent_at = PgTimestamp(number()?.cast_signed());
+                Ok(ReplicationMessage::XLogData(XLogDataBody { start, end, sent_at, data: payload }))
             }
             b'k' => {
                 let (end, _sent_at) = (Lsn::new(number()?), number()?);

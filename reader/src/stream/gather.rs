@@ -7,6 +7,8 @@
 
 use std::time::{Duration, Instant};
 
+use pipeline::PgTimestamp;
+
 /// Asked for as the socket's buffer. The kernel takes twice that: in many small segments it holds half of it and, once they are put
 /// together, nearly all.
 pub(super) const BUFFER: usize = 64 * 1024;
@@ -18,6 +20,10 @@ const BYTES_PER_MICROSECOND: u64 = 8;
 const PAUSE: Duration = Duration::from_millis(1);
 const SHORTEST: Duration = Duration::from_micros(100);
 const LONGEST: Duration = Duration::from_millis(12);
+/// What was committed this long ago is late anyway …
+const LATE: i64 = 1_000_000;
+/// … and may wait this long for its buffer to be full, however slowly it comes.
+const LONGEST_LATE: Duration = Duration::from_millis(50);
 
 /// Counts what arrives, and finds out how long to rest.
 pub(super) struct Gather {
@@ -30,6 +36,8 @@ pub(super) struct Gather {
     messages: u32,
     /// Bytes that had arrived when the present rest began.
     resting: Option<u64>,
+    /// What arrives was committed long ago.
+    late: bool,
 }
 
 impl Gather {
@@ -38,11 +46,16 @@ impl Gather {
         // More than it holds in small segments: it is full, and the server was made to put them together.
         // Some connections hold a hair less than two thirds of it then, so it is not that.
         let full = buffer as u64 * 5 / 8;
-        Gather { full, rest: PAUSE, began: (now, 0), messages: 0, resting: None }
+        Gather { full, rest: PAUSE, began: (now, 0), messages: 0, resting: None, late: false }
     }
 
     pub(super) fn message(&mut self) {
         self.messages = self.messages.saturating_add(1);
+    }
+
+    /// A transaction begins to arrive. Both times are the server's.
+    pub(super) fn begins(&mut self, committed_at: PgTimestamp, sent_at: PgTimestamp) {
+        self.late = sent_at.0.saturating_sub(committed_at.0) >= LATE;
     }
 
     /// Nothing is there, after `received` bytes in all: how long to rest before looking again. None: wait until something arrives. `busy`:
@@ -58,7 +71,8 @@ impl Gather {
         let arrived = received - before;
         // A buffer that was found full says nothing of the rate: the server may have stood still for lack of room.
         let full = self.resting.is_some() && arrived >= self.full;
-        if !full && u128::from(arrived) < u128::from(BYTES_PER_MICROSECOND) * since.as_micros() {
+        let slow = u128::from(arrived) < u128::from(BYTES_PER_MICROSECOND) * since.as_micros();
+        if !full && slow && !(self.late && arrived > 0) {
             if busy && arrived > 0 {
                 // Too slow to fill the buffer. But each message on its own would be a wake-up for nothing.
                 self.rest = PAUSE;
@@ -70,9 +84,9 @@ impl Gather {
         }
         if self.resting.is_some() {
             // Towards the rest after which it is just full, and rather too long than too short: below, each message costs again.
-            let next = if arrived < self.full { self.rest * 5 / 4 } else { self.rest * 63 / 64 };
-            self.rest = next.clamp(SHORTEST, LONGEST);
+            self.rest = if arrived < self.full { self.rest * 5 / 4 } else { self.rest * 63 / 64 };
         }
+        self.rest = self.rest.clamp(SHORTEST, if self.late { LONGEST_LATE } else { LONGEST });
         self.resting = Some(received);
         Some(self.rest)
     }
@@ -182,6 +196,23 @@ mod tests {
         assert_eq!(server.gather.rest(server.received, true, server.now), Some(PAUSE));
         server.now += PAUSE;
         assert_eq!(server.gather.rest(server.received, true, server.now), None, "nothing has come");
+    }
+
+    #[test]
+    fn what_was_committed_long_ago_waits_for_a_full_buffer_however_slowly_it_comes() {
+        let mut server = Server::new(BUFFER);
+        server.sends(FLOWING, 2_000, Duration::from_millis(1));
+        server.gather.begins(PgTimestamp(5_000_000), PgTimestamp(5_900_000));
+        assert_eq!(server.rest(), None, "it is not late");
+        server.gather.begins(PgTimestamp(5_000_000), PgTimestamp(6_000_000));
+        // 2 MB a second: five eighths of the buffer in 41 ms.
+        let rest = server.settles(200, 2, BUFFER);
+        assert!((40_000..=50_000).contains(&rest.as_micros()), "{rest:?}");
+        server.now += rest;
+        assert_eq!(server.rest(), None, "nothing has come");
+        server.gather.begins(PgTimestamp(i64::MAX), PgTimestamp(i64::MIN));
+        server.sends(FLOWING, 2_000, Duration::from_millis(1));
+        assert_eq!(server.rest(), None, "it has caught up");
     }
 
     #[test]

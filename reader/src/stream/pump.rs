@@ -119,6 +119,9 @@ impl<S: ChangeSink> Pump<S> {
                     self.idle = None;
                     self.gather.message();
                     if let Some(event) = self.decoder.decode(body.data)? {
+                        if let Event::Begin { committed_at, .. } = event {
+                            self.gather.begins(committed_at, body.sent_at);
+                        }
                         self.take(event)?;
                     }
                 }

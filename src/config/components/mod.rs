@@ -246,7 +246,7 @@ component! {
 component! {
     /// How changes are read from the slot.
     pub struct StreamSettings in "stream." {
-        /// What a source on the same host, reached by TCP, sends without a pause is gathered in its socket for up to 12 ms, or for 1 ms while the target is at work on what came before.
+        /// What a source on the same host, reached by TCP, sends without a pause is gathered in its socket for up to 12 ms, or for 1 ms while the target is at work on what came before; for up to 50 ms if it was committed more than a second ago.
         /// Default: on; it halves what a backlog costs the source. Changes that come with pauses between them are read at once.
         pub gather: bool = "on",
     }
