@@ -26,6 +26,11 @@ fn pgoutput() {
 }
 
 #[test]
+fn rows_for_narrower_columns() {
+    replay("rows", decoders::rows);
+}
+
+#[test]
 fn our_topics() {
     replay("envelope", decoders::envelope);
 }

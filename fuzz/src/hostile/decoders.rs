@@ -1,6 +1,8 @@
 //! Bytes that PostgreSQL's output plugin, or somebody's producer, might have sent.
 
 use bytes::Bytes;
+use pipeline::ColumnType;
+use pipeline::copy::{ColumnShape, RowCheck};
 use pipeline::envelope::{Decoder, Dialect, Options, Record, Values, header};
 
 /// Splits off a part whose length stands before it.
@@ -22,6 +24,52 @@ pub fn pgoutput(mut data: &[u8]) {
             Ok(None) => assert_eq!(inside, decoder.in_transaction(), "a description opens no transaction"),
             // The connection would be given up.
             Err(error) => return drop(error.to_string()),
+        }
+    }
+}
+
+/// Rows of a COPY in text format, each with its length before it, into columns that keep less in every way there is: in whole messages,
+/// and with each of them in two parts, must be the same.
+pub fn rows(mut data: &[u8]) {
+    // Type and modifier, there and here.
+    const NARROWED: [((u32, i32), (u32, i32)); 13] = [
+        ((1700, -1), (1700, (10 << 16 | 2) + 4)),
+        ((1700, -1), (1700, (3 << 16 | 0x7fe) + 4)),
+        ((1231, -1), (1231, (10 << 16 | 2) + 4)),
+        ((701, -1), (700, -1)),
+        ((1700, -1), (700, -1)),
+        ((20, -1), (701, -1)),
+        ((1700, -1), (790, -1)),
+        ((25, -1), (1043, 7)),
+        ((25, -1), (1042, 7)),
+        ((25, -1), (19, -1)),
+        ((1114, -1), (1114, 0)),
+        ((1114, -1), (1082, -1)),
+        ((1186, -1), (1186, 0x7fff_0001)),
+    ];
+    let names: Vec<String> = (0..NARROWED.len()).map(|n| n.to_string()).collect();
+    let side = |of: fn(&((u32, i32), (u32, i32))) -> (u32, i32)| -> Vec<ColumnShape> {
+        let shape = |(name, pair): (&String, _)| {
+            let (id, modifier) = of(pair);
+            ColumnShape {
+                name: name.clone(),
+                of: ColumnType::of_stream(id, modifier),
+                ..ColumnShape::default()
+            }
+        };
+        names.iter().zip(&NARROWED).map(shape).collect()
+    };
+    let check = RowCheck::of(&names, &side(|pair| pair.0), &side(|pair| pair.1)).expect("all are narrower");
+    let (mut whole, mut parts) = (check.clone(), check);
+    while let Some(row) = part(&mut data) {
+        let length = u32::try_from(row.len() + 4).expect("of two bytes");
+        let message = [&[b'd'][..], &length.to_be_bytes(), row].concat();
+        let (first, second) =
+            message.split_at(5 + row.first().map_or(0, |byte| usize::from(*byte) % row.len()));
+        let taken = whole.take(&message);
+        assert_eq!(taken, parts.take(first).and_then(|()| parts.take(second)));
+        if taken.is_err() {
+            return;
         }
     }
 }

@@ -5,5 +5,5 @@ mod decoders;
 mod server;
 
 pub use configuration::config;
-pub use decoders::{envelope, foreign, pgoutput};
+pub use decoders::{envelope, foreign, pgoutput, rows};
 pub use server::{copy, replication, wire};

@@ -183,7 +183,7 @@ impl Builder {
             tokio::join!(servers::shared(self.majors.0, "source"), servers::shared(self.majors.1, "target"))
         };
         let database = servers::name();
-        source.sql("postgres", &format!("CREATE DATABASE {database} {}", self.database_options)).await;
+        source.create_database_with(&database, &self.database_options).await;
         source.sql(&database, &self.schema).await;
         let events = match self.events {
             true => Some(Events::record(source, &database).await),

@@ -115,11 +115,10 @@ impl Feed {
         self.expect_same_content().await;
         let mut all = Vec::new();
         for lane in &self.lanes {
-            let status = lane.walferry.status().await;
-            if let Some(events) = &self.events {
-                events.expect_applied(&status).await;
-            }
-            all.push(status);
+            all.push(lane.walferry.status().await);
+        }
+        if let Some(events) = &self.events {
+            events.expect_all_applied(&all).await;
         }
         all
     }

@@ -57,6 +57,7 @@ pub async fn differences(source: &str, target: &str, scope: &Scope) -> Vec<Strin
             }
         }
     }
+    tokio::join!(source.close(), target.close());
     found
 }
 

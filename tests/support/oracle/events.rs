@@ -61,55 +61,41 @@ impl<'a> Events<'a> {
 
     /// Fails unless the counters of the status are exactly what the source committed.
     pub async fn expect_applied(&self, status: &Status) {
-        let expected = self.expected(status).await;
-        let counted = Counts {
-            inserted: status.count("inserted"),
-            updated: status.count("updated"),
-            deleted: status.count("deleted"),
-            truncated: status.count("truncated"),
-        };
-        assert_eq!(counted, expected, "applied (left) and committed on the source (right); {:#}", status.0);
+        self.expect_all_applied(std::slice::from_ref(status)).await;
+    }
+
+    /// As `expect_applied`, of several runs: the source's WAL is decoded once.
+    pub async fn expect_all_applied(&self, statuses: &[Status]) {
+        let seen = self.seen().await;
+        for status in statuses {
+            let counted = Counts {
+                inserted: status.count("inserted"),
+                updated: status.count("updated"),
+                deleted: status.count("deleted"),
+                truncated: status.count("truncated"),
+            };
+            let expected = seen.expected(status);
+            assert_eq!(
+                counted, expected,
+                "applied (left) and committed on the source (right); {:#}",
+                status.0
+            );
+        }
     }
 
     /// What the run has to have counted: of each of its tables what committed at or after its copied-at LSN and
     /// ended at or before the applied LSN.
     pub async fn expected(&self, status: &Status) -> Counts {
-        let copied: HashMap<String, Lsn> = status
-            .tables()
-            .into_iter()
-            .filter_map(|(schema, table, at)| Some((format!("{schema}.{table}"), at?)))
-            .collect();
-        let parents = self.parents().await;
-        let applied = status.applied();
-        let counts = self.per_table(|event| {
-            if event.end > applied {
-                return None;
-            }
-            // Through the root: a leaf's rows are the root's; its TRUNCATE is not.
-            let mut table = &event.table;
-            while !copied.contains_key(table) && event.kind != Kind::Truncate {
-                table = parents.get(table)?;
-            }
-            // The copied-at LSN lies between two records: a commit at or after it ends after it.
-            (event.end > *copied.get(table)?).then(|| table.clone())
-        });
-        counts.await.into_values().fold(Counts::default(), Counts::plus)
+        self.seen().await.expected(status)
     }
 
     /// All events so far by table.
     pub async fn all(&self) -> BTreeMap<String, Counts> {
-        self.per_table(|event| Some(event.table.clone())).await
+        self.seen().await.per_table(|event| Some(event.table.clone()))
     }
 
-    /// Counts events under the name that `place` gives them; `None` leaves one out.
-    async fn per_table(&self, place: impl Fn(&Event) -> Option<String>) -> BTreeMap<String, Counts> {
-        let mut counts: BTreeMap<String, Counts> = BTreeMap::new();
-        for event in self.events().await {
-            if let Some(table) = place(&event) {
-                counts.entry(table).or_default().add(event.kind);
-            }
-        }
-        counts
+    async fn seen(&self) -> Seen {
+        Seen { events: self.events().await, parents: self.parents().await }
     }
 
     async fn events(&self) -> Vec<Event> {
@@ -131,7 +117,6 @@ impl<'a> Events<'a> {
         events
     }
 
-    /// Partition → its parent.
     async fn parents(&self) -> HashMap<String, String> {
         let statement = "SELECT cn.nspname || '.' || c.relname, pn.nspname || '.' || p.relname
              FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_namespace cn ON cn.oid = c.relnamespace
@@ -139,6 +124,48 @@ impl<'a> Events<'a> {
              WHERE c.relispartition";
         let rows = self.source.query(&self.database, statement).await;
         rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+    }
+}
+
+/// What the slot has shown.
+struct Seen {
+    events: Vec<Event>,
+    /// Partition → its parent.
+    parents: HashMap<String, String>,
+}
+
+impl Seen {
+    fn expected(&self, status: &Status) -> Counts {
+        let copied: HashMap<String, Lsn> = status
+            .tables()
+            .into_iter()
+            .filter_map(|(schema, table, at)| Some((format!("{schema}.{table}"), at?)))
+            .collect();
+        let applied = status.applied();
+        let counts = self.per_table(|event| {
+            if event.end > applied {
+                return None;
+            }
+            // Through the root: a leaf's rows are the root's; its TRUNCATE is not.
+            let mut table = &event.table;
+            while !copied.contains_key(table) && event.kind != Kind::Truncate {
+                table = self.parents.get(table)?;
+            }
+            // The copied-at LSN lies between two records: a commit at or after it ends after it.
+            (event.end > *copied.get(table)?).then(|| table.clone())
+        });
+        counts.into_values().fold(Counts::default(), Counts::plus)
+    }
+
+    /// Counts events under the name that `place` gives them; `None` leaves one out.
+    fn per_table(&self, place: impl Fn(&Event) -> Option<String>) -> BTreeMap<String, Counts> {
+        let mut counts: BTreeMap<String, Counts> = BTreeMap::new();
+        for event in &self.events {
+            if let Some(table) = place(event) {
+                counts.entry(table).or_default().add(event.kind);
+            }
+        }
+        counts
     }
 }
 

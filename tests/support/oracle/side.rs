@@ -2,7 +2,7 @@
 
 use tokio_postgres::{Client, Row};
 
-use crate::support::postgres::{connect, explain};
+use crate::support::postgres::{explain, keep, session};
 
 /// The schemas that are nobody's data.
 pub const FOREIGN_SCHEMAS: &str =
@@ -15,18 +15,26 @@ const PINNED: &str = "
     BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 
 pub struct Side {
+    uri: String,
     client: Client,
     pub major: u32,
 }
 
 impl Side {
     pub async fn open(uri: &str) -> Self {
-        let client = connect(uri).await.unwrap_or_else(|e| panic!("{uri}: {}", explain(&e)));
+        let client = session(uri).await.unwrap_or_else(|e| panic!("{uri}: {}", explain(&e)));
         client.batch_execute(PINNED).await.unwrap_or_else(|e| panic!("{}", explain(&e)));
-        let mut side = Self { client, major: 0 };
+        let mut side = Self { uri: uri.to_owned(), client, major: 0 };
         let version: i32 = side.rows("SELECT current_setting('server_version_num')::int").await[0].get(0);
         side.major = u32::try_from(version / 10_000).expect("a version");
         side
+    }
+
+    /// Leaves the session to the fixture's next call.
+    pub async fn close(self) {
+        if self.client.batch_execute("ROLLBACK; RESET ALL").await.is_ok() {
+            keep(&self.uri, self.client, "");
+        }
     }
 
     pub async fn rows(&self, statement: &str) -> Vec<Row> {

@@ -13,6 +13,7 @@
 
 mod builder;
 mod disk;
+mod kept;
 mod process;
 mod session;
 mod standby;
@@ -20,6 +21,7 @@ mod template;
 
 pub use builder::Builder;
 pub(crate) use builder::free_port;
+pub use kept::{keep, session};
 pub use process::Stop;
 pub use session::{connect, connect_as, explain};
 
@@ -93,8 +95,14 @@ impl Postgres {
         format!("postgresql://{role}@127.0.0.1:{}/{database}", self.port)
     }
 
+    /// What the URIs of the fixture's sessions begin with.
+    fn sessions(&self) -> String {
+        self.uri("")
+    }
+
     /// Ends the server; `start_again` brings it back with the same port and data.
     pub async fn stop(&self, how: Stop) {
+        kept::end(&self.sessions());
         let process = self.process().take();
         if let Some(process) = process {
             process.stop(how).await;
@@ -104,6 +112,7 @@ impl Postgres {
     /// Kills the postmaster and every backend at once, as a crash of the machine would (but for the kernel's
     /// cache, which stays).
     pub fn kill9(&self) {
+        kept::end(&self.sessions());
         if let Some(process) = self.process().take() {
             process.kill9();
         }

@@ -1,11 +1,11 @@
-//! SQL from the test itself: a fresh session per call, as the superuser.
+//! SQL from the test itself, as the superuser. What a call sets, the next one does not see: `kept`.
 
 use std::time::{Duration, Instant};
 
 use tokio_postgres::types::FromSqlOwned;
 use tokio_postgres::{Client, NoTls, Row, SimpleQueryMessage};
 
-use super::Postgres;
+use super::{Postgres, kept};
 
 /// `application_name` of the fixture's own sessions, so that checks can tell them from the program's.
 pub const APPLICATION: &str = "fixture";
@@ -53,12 +53,24 @@ impl Postgres {
     }
 
     pub async fn try_sql(&self, database: &str, statements: &str) -> Result<(), tokio_postgres::Error> {
-        connect(&self.uri(database)).await?.batch_execute(statements).await
+        let anew = kept::needs_new_sessions(statements);
+        if anew {
+            kept::end(&self.sessions());
+        }
+        let uri = self.uri(database);
+        let client = kept::session(&uri).await?;
+        client.batch_execute(statements).await?;
+        if !anew {
+            kept::keep(&uri, client, statements);
+        }
+        Ok(())
     }
 
     pub async fn query(&self, database: &str, statement: &str) -> Vec<Row> {
-        let result = self.connect(database).await.query(statement, &[]).await;
-        result.unwrap_or_else(|e| panic!("PostgreSQL {}: {}\n  in: {statement}", self.major(), explain(&e)))
+        let (uri, client) = self.session(database).await;
+        let rows = client.query(statement, &[]).await.unwrap_or_else(|e| self.failed(&e, statement));
+        kept::keep(&uri, client, statement);
+        rows
     }
 
     /// The one value of a one-row result. Its type has to fit exactly (`int` is i32, `count(*)` is i64).
@@ -70,9 +82,10 @@ impl Postgres {
 
     /// All values as text, NULL as `None`, whatever their types are.
     pub async fn text(&self, database: &str, statement: &str) -> Vec<Vec<Option<String>>> {
-        let result = self.connect(database).await.simple_query(statement).await;
-        result
-            .unwrap_or_else(|e| panic!("PostgreSQL {}: {}\n  in: {statement}", self.major(), explain(&e)))
+        let (uri, client) = self.session(database).await;
+        let messages = client.simple_query(statement).await.unwrap_or_else(|e| self.failed(&e, statement));
+        kept::keep(&uri, client, statement);
+        messages
             .into_iter()
             .filter_map(|message| match message {
                 SimpleQueryMessage::Row(row) => {
@@ -83,14 +96,25 @@ impl Postgres {
             .collect()
     }
 
+    async fn session(&self, database: &str) -> (String, Client) {
+        let uri = self.uri(database);
+        let client = kept::session(&uri).await.unwrap_or_else(|e| panic!("{uri}: {}", explain(&e)));
+        (uri, client)
+    }
+
+    fn failed(&self, error: &tokio_postgres::Error, statement: &str) -> ! {
+        panic!("PostgreSQL {}: {}\n  in: {statement}", self.major(), explain(error))
+    }
+
     /// Waits until a query that answers with one boolean answers true.
     pub async fn wait_until(&self, database: &str, statement: &str, timeout: Duration) {
         let deadline = Instant::now() + timeout;
-        let client = self.connect(database).await;
+        let (uri, client) = self.session(database).await;
         loop {
             let row = client.query_one(statement, &[]).await;
-            let row = row.unwrap_or_else(|e| panic!("{}\n  in: {statement}", explain(&e)));
+            let row = row.unwrap_or_else(|e| self.failed(&e, statement));
             if row.get::<_, Option<bool>>(0) == Some(true) {
+                kept::keep(&uri, client, statement);
                 return;
             }
             assert!(Instant::now() < deadline, "still not true after {timeout:?}: {statement}");
@@ -99,7 +123,15 @@ impl Postgres {
     }
 
     pub async fn create_database(&self, name: &str) {
-        self.sql("postgres", &format!("CREATE DATABASE \"{}\"", name.replace('"', "\"\""))).await;
+        self.create_database_with(name, "").await;
+    }
+
+    /// With options of CREATE DATABASE.
+    pub async fn create_database_with(&self, name: &str, options: &str) {
+        // From 15 on the copy goes through the WAL, which costs this server more, and every walsender on it that decodes.
+        let strategy = if self.major() >= 15 { "STRATEGY file_copy" } else { "" };
+        let name = name.replace('"', "\"\"");
+        self.sql("postgres", &format!("CREATE DATABASE \"{name}\" {options} {strategy}")).await;
     }
 
     /// Creates a role that may log in; `options` as in CREATE ROLE, for example `REPLICATION PASSWORD 'x'`.

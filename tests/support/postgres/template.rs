@@ -12,7 +12,7 @@ use crate::support::programs;
 pub fn copy(major: u32, data: &Path) {
     let template = template(major);
     let output = Command::new("cp")
-        .args(["-a", "--reflink=auto"])
+        .args(["-a", "--reflink=auto", "--sparse=always"])
         .args([template.as_path(), data])
         .output()
         .expect("cp runs");
