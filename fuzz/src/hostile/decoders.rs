@@ -31,8 +31,10 @@ pub fn pgoutput(mut data: &[u8]) {
 /// Rows of a COPY in text format, each with its length before it, into columns that keep less in every way there is: in whole messages,
 /// and with each of them in two parts, must be the same.
 pub fn rows(mut data: &[u8]) {
-    // Type and modifier, there and here.
-    const NARROWED: [((u32, i32), (u32, i32)); 13] = [
+    /// A type and its modifier.
+    type Kind = (u32, i32);
+    // There and here.
+    const NARROWED: [(Kind, Kind); 13] = [
         ((1700, -1), (1700, (10 << 16 | 2) + 4)),
         ((1700, -1), (1700, (3 << 16 | 0x7fe) + 4)),
         ((1231, -1), (1231, (10 << 16 | 2) + 4)),
@@ -48,7 +50,7 @@ pub fn rows(mut data: &[u8]) {
         ((1186, -1), (1186, 0x7fff_0001)),
     ];
     let names: Vec<String> = (0..NARROWED.len()).map(|n| n.to_string()).collect();
-    let side = |of: fn(&((u32, i32), (u32, i32))) -> (u32, i32)| -> Vec<ColumnShape> {
+    let side = |of: fn(&(Kind, Kind)) -> Kind| -> Vec<ColumnShape> {
         let shape = |(name, pair): (&String, _)| {
             let (id, modifier) = of(pair);
             ColumnShape {
