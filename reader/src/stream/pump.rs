@@ -239,12 +239,14 @@ impl<S: ChangeSink> Pump<S> {
                 () = cancel.cancelled() => return Ok(ControlFlow::Break(())),
                 due = self.feedback.due() => {
                     due?;
+                    // It is not listened to, so its silence says nothing. One that is gone does not take what it is told
+                    // (`tcp_user_timeout`).
+                    self.feedback.heard();
                     self.feedback.tell(&mut self.stream).await?;
                 }
             }
         }
         self.taken = self.sent;
-        // The server was not listened to meanwhile.
         self.feedback.heard();
         Ok(ControlFlow::Continue(()))
     }
