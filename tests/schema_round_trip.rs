@@ -9,7 +9,7 @@ use writer::schema::{self, DumpOptions, Entry, PgDump, Phase};
 
 use crate::support::oracle::{expect_same_structure, structure_differences};
 use crate::support::postgres::Postgres;
-use crate::support::{options, programs};
+use crate::support::{options, programs, scratch};
 
 pub const RUN: &str = "schema";
 const ROLES: &str = "CREATE ROLE \"schema owner\" NOLOGIN; CREATE ROLE schema_reader NOLOGIN";
@@ -57,14 +57,15 @@ impl Transfer {
         Session::connect(&self.target, Purpose::TargetAdmin, RUN).await.expect("a session")
     }
 
-    pub async fn entries(&self, section: &str) -> Vec<Entry> {
-        let text = self.dump.section(&self.source, section, &self.options).await.expect("a dump");
-        schema::entries(&text)
+    /// Of pre-data and of post-data.
+    async fn entries(&self) -> (Vec<Entry>, Vec<Entry>) {
+        let (pre, post) = self.dump.sections(&self.source, &self.options).await.expect("a dump");
+        (schema::entries(&pre), schema::entries(&post))
     }
 
     /// Pre-data, and the record of post-data.
     pub async fn restore(&self) -> pg::Result<Vec<QualifiedName>> {
-        let (pre, post) = (self.entries("pre-data").await, self.entries("post-data").await);
+        let (pre, post) = self.entries().await;
         let mut admin = self.admin().await;
         writer::control::ensure(&admin).await?;
         let tables = schema::created_tables(&pre);
@@ -163,6 +164,31 @@ async fn everything_of_10_into_18() {
     let (source, target) = round_trip(10, 18, &everything(10)).await;
     let found = structure_differences(&source.uri("app"), &target.uri("app")).await;
     assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// pg_restore takes one dump apart into what pg_dump would have written in two; and where it isn't there, pg_dump does so.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_archive_holds_what_each_section_does() {
+    let (source, target) = pair(18, 15).await;
+    source.sql("app", &everything(18)).await;
+    let mut transfer = Transfer::new(&source, &target, "app").await;
+    let alone = scratch::folder("pg_dump");
+    std::os::unix::fs::symlink(programs::client("pg_dump"), alone.join("pg_dump")).unwrap();
+    let without = PgDump::find(Some(&alone), 18).await.expect("pg_dump").for_target(15);
+    for (no_owner, no_privileges) in [(false, false), (true, true)] {
+        transfer.options = DumpOptions { no_owner, no_privileges, ..DumpOptions::default() };
+        let of_archive = transfer.entries().await;
+        let section = async |section| {
+            schema::entries(
+                &transfer.dump.section(&transfer.source, section, &transfer.options).await.unwrap(),
+            )
+        };
+        let of_sections = (section("pre-data").await, section("post-data").await);
+        assert!(of_archive.0.len() > 50 && of_archive.1.len() > 20, "{of_archive:#?}");
+        assert_eq!(of_archive, of_sections);
+        let (pre, post) = without.sections(&transfer.source, &transfer.options).await.expect("two dumps");
+        assert_eq!((schema::entries(&pre), schema::entries(&post)), of_sections);
+    }
 }
 
 /// What 15 knows fits, whatever the source is.

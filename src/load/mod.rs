@@ -91,7 +91,7 @@ pub async fn run(
     loaded: mpsc::UnboundedSender<usize>,
     cancel: &CancellationToken,
 ) -> Result<Loaded> {
-    let (works, order, refused) = prepare(&options, tables, keeper, reporter).await?;
+    let Prepared { works, order, refused, connections } = prepare(&options, tables, keeper, reporter).await?;
     if let Some(error) = &refused {
         reporter.blocked(error);
         if !options.keep_going {
@@ -104,8 +104,9 @@ pub async fn run(
     let jobs = options.jobs.clamp(1, queue.jobs().max(1));
     let shared = Arc::new(Shared::new(queue, options, works, keeper.ticket(), reporter.clone(), loaded));
     let mut workers = JoinSet::new();
+    let mut connections = Some(connections);
     for _ in 0..jobs {
-        workers.spawn(Worker::new(shared.clone()).run());
+        workers.spawn(Worker::new(shared.clone(), connections.take()).run());
     }
     let ended = keeper.ended();
     tokio::pin!(ended);
@@ -141,7 +142,15 @@ fn cancelled() -> Error {
     Error::failed(CANCELLED, "the copy was interrupted")
 }
 
-type Prepared = (Vec<Option<Work>>, Vec<usize>, Option<Error>);
+struct Prepared {
+    works: Vec<Option<Work>>,
+    /// The tables' indexes.
+    order: Vec<usize>,
+    /// Why a table can't be loaded.
+    refused: Option<Error>,
+    /// What was asked on them, and they are free.
+    connections: (CopyOut, CopyIn),
+}
 
 /// Looks at both sides' tables: formats, pieces, and the order of the load. A table that the target can't take is left out.
 async fn prepare(
@@ -160,25 +169,23 @@ async fn prepare(
         })
         .collect::<Result<Vec<_>>>()?;
     let mut tables = tables;
-    let (source_shapes, targets, target_version) = {
-        let mut source = CopyOut::join(&options.source, &name, &keeper.ticket()).await?;
-        let oids: Vec<u32> = relations.iter().map(|relation| relation.oid).collect();
-        let shapes = source.shapes(&oids).await?;
-        let mut target = CopyIn::connect(&options.target, &name, &options.run).await?;
-        let computed: Vec<Vec<ColumnSpec>> = tables
-            .iter_mut()
-            .zip(&shapes)
-            .map(|(table, shape)| take_computed(&mut table.spec, shape))
-            .collect();
-        let specs: Vec<TableSpec> = tables.iter().map(|table| table.spec.clone()).collect();
-        let targets = target.look(&specs).await?;
-        for ((table, columns), target) in tables.iter_mut().zip(computed).zip(&targets) {
-            if let Ok(target) = target {
-                give_computed(&mut table.spec, columns, &target.columns);
-            }
+    let mut source = CopyOut::join(&options.source, &name, &keeper.ticket()).await?;
+    let oids: Vec<u32> = relations.iter().map(|relation| relation.oid).collect();
+    let source_shapes = source.shapes(&oids).await?;
+    let mut target = CopyIn::connect(&options.target, &name, &options.run).await?;
+    let computed: Vec<Vec<ColumnSpec>> = tables
+        .iter_mut()
+        .zip(&source_shapes)
+        .map(|(table, shape)| take_computed(&mut table.spec, shape))
+        .collect();
+    let specs: Vec<TableSpec> = tables.iter().map(|table| table.spec.clone()).collect();
+    let targets = target.look(&specs).await?;
+    for ((table, columns), target) in tables.iter_mut().zip(computed).zip(&targets) {
+        if let Ok(target) = target {
+            give_computed(&mut table.spec, columns, &target.columns);
         }
-        (shapes, targets, target.version())
-    };
+    }
+    let majors = (keeper.version().major(), target.version().major());
     let sizes: Vec<_> = relations
         .iter()
         .zip(&tables)
@@ -188,7 +195,7 @@ async fn prepare(
             ..relation.sizes
         })
         .collect();
-    let chunks = plan(&sizes, options.jobs, keeper.version().major(), options.chunk_sizes);
+    let chunks = plan(&sizes, options.jobs, majors.0, options.chunk_sizes);
     let mut order = Vec::new();
     let mut ranges: Vec<Vec<Range>> = vec![Vec::new(); tables.len()];
     for chunk in chunks {
@@ -217,7 +224,6 @@ async fn prepare(
             let Table { spec, created, again } = table;
             let created = created && !again;
             let columns: Vec<String> = spec.columns.iter().map(|column| column.name.clone()).collect();
-            let majors = (keeper.version().major(), target_version.major());
             let check = RowCheck::of(&columns, &source, &target.columns);
             let format = if options.binary && check.is_none() {
                 Format::choose(&columns, &source, &target.columns, majors.0, majors.1)
@@ -231,7 +237,7 @@ async fn prepare(
             Some(Work { spec, target, created, again, format, check, ranges, meter })
         })
         .collect();
-    Ok((works, order, refused))
+    Ok(Prepared { works, order, refused, connections: (source, target) })
 }
 
 /// Generated columns that are published (18 and later): the target may have the same, or compute its own.

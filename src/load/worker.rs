@@ -30,8 +30,10 @@ fn pause(attempts: u32) -> Duration {
 }
 
 impl Worker {
-    pub(super) fn new(shared: Arc<Shared>) -> Worker {
-        Worker { shared, source: None, target: None, failing: None, attempts: 0 }
+    /// With connections that are there already, or without.
+    pub(super) fn new(shared: Arc<Shared>, connections: Option<(CopyOut, CopyIn)>) -> Worker {
+        let (source, target) = connections.unzip();
+        Worker { shared, source, target, failing: None, attempts: 0 }
     }
 
     /// Ends when the queue is empty. An error ends the whole load.

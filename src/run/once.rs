@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use pg::{Class, Error, QualifiedName, Result};
+use pg::{Class, Error, QualifiedName, Result, Session};
 use pipeline::TableSpec;
 use reader::catalog;
 use reader::snapshot::REWRITTEN;
@@ -58,14 +58,14 @@ pub async fn copy(context: &Context) -> Result<Copied> {
         context.reporter.note("an earlier copy was cut short: what it made is emptied");
         undo(context, &mut owner).await?;
     }
-    let (identity, tables) = tokio::select! {
+    let (source, identity, tables) = tokio::select! {
         found = Box::pin(look(context)) => found?,
         () = context.cancel.cancelled() => return Err(interrupted()),
     };
     let run = prepare::record(context, &owner, &identity, "", &[], false).await?;
     owner.begin_epoch().await?;
     let result = tokio::select! {
-        result = Box::pin(steps(context, &mut owner, &run, tables)) => result,
+        result = Box::pin(steps(context, &mut owner, &run, source, tables)) => result,
         () = context.cancel.cancelled() => Err(interrupted()),
     };
     match result {
@@ -97,7 +97,7 @@ fn interrupted() -> Error {
 }
 
 /// Changes nothing.
-async fn look(context: &Context) -> Result<(SourceIdentity, Vec<TableSpec>)> {
+async fn look(context: &Context) -> Result<(Session, SourceIdentity, Vec<TableSpec>)> {
     context.reporter.step(Step::Preflight.as_str());
     crate::preflight::refuse(context).await?;
     let source = context.source_session().await?;
@@ -106,7 +106,8 @@ async fn look(context: &Context) -> Result<(SourceIdentity, Vec<TableSpec>)> {
         return Err(Error::refuse("NO_TABLES", "the selection matches no table on the source")
             .hint("see --schema and --table; walferry check lists what is found"));
     }
-    Ok((identity(&source).await?, tables))
+    let identity = identity(&source).await?;
+    Ok((source, identity, tables))
 }
 
 async fn identity(source: &tokio_postgres::Client) -> Result<SourceIdentity> {
@@ -132,9 +133,9 @@ async fn identity(source: &tokio_postgres::Client) -> Result<SourceIdentity> {
 async fn lock(
     context: &Context,
     owner: &Owner,
+    source: Session,
     mut tables: Vec<TableSpec>,
 ) -> Result<(Snapshot, Vec<TableSpec>)> {
-    let source = context.source_session().await?;
     for _ in 0..attach::REWRITES {
         let snapshot = Snapshot::plain(context, owner, &tables).await;
         let now = catalog::selected(&source, &publication::selection(&context.settings)).await?;
@@ -147,8 +148,14 @@ async fn lock(
     Err(attach::rewritten_again())
 }
 
-async fn steps(context: &Context, owner: &mut Owner, run: &Run, tables: Vec<TableSpec>) -> Result<()> {
-    let (snapshot, tables) = lock(context, owner, tables).await?;
+async fn steps(
+    context: &Context,
+    owner: &mut Owner,
+    run: &Run,
+    source: Session,
+    tables: Vec<TableSpec>,
+) -> Result<()> {
+    let (snapshot, tables) = lock(context, owner, source, tables).await?;
     let mut snapshot = Some(snapshot);
     let tables = &tables;
     let existing = context.settings.run.existing_schema;

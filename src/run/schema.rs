@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pg::{QualifiedName, Result, Session};
+use pg::{QualifiedName, Result, ServerVersion, Session};
 use writer::control::{Mode, Run, RunTable, Step};
 use writer::schema::{
     DumpOptions, PgDump, SequenceState, entries, let_admin_in, protect, read_sequences, read_sequences_of,
@@ -35,16 +35,19 @@ pub async fn restore(
         return Run::set_step(owner.session(), &run.name, Step::Copy).await;
     }
     attach::ensure(context, owner, run, snapshot).await?;
-    let source = context.source_session().await?;
     let mut admin = context.target_admin_session().await?;
-    let mut dump = PgDump::find(context.settings.schema.pg_dump.as_deref(), source.version().major())
+    let version = match &run.source {
+        Some(source) => ServerVersion(source.version),
+        None => context.source_session().await?.version(),
+    };
+    let mut dump = PgDump::find(context.settings.schema.pg_dump.as_deref(), version.major())
         .await?
         .named(format!("{} (schema)", run.name))
         .for_target(admin.version().major())
         .lock_wait(LOCK_WAIT);
     let select = &context.settings.select;
     if !(select.schema.is_empty() && select.table.is_empty()) {
-        dump = dump.with_extensions(used_extensions(&source, &names).await?);
+        dump = dump.with_extensions(used_extensions(&*context.source_session().await?, &names).await?);
     }
     let options = DumpOptions {
         snapshot: snapshot.as_ref().map(|snapshot| snapshot.id().to_owned()),
@@ -55,10 +58,7 @@ pub async fn restore(
         tables: select.table.clone(),
         exclude_tables: select.exclude_table.clone(),
     };
-    let (pre, post) = tokio::try_join!(
-        dump.section(&context.source, "pre-data", &options),
-        dump.section(&context.source, "post-data", &options)
-    )?;
+    let (pre, post) = dump.sections(&context.source, &options).await?;
     let (pre, post) = (entries(&pre), entries(&post));
     let mut schemas: Vec<String> = names.iter().map(|name| name.schema.clone()).collect();
     schemas.sort();

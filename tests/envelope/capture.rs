@@ -168,7 +168,7 @@ async fn events(options: stream::Options) -> Vec<Event> {
     let all = async {
         while let Some(chunk) = source.recv().await {
             for event in chunk.events {
-                if matches!(&event, Event::Message { prefix, .. } if prefix == LAST) {
+                if matches!(&event, Event::Message { prefix, .. } if **prefix == *LAST) {
                     // Its BEGIN is the event before.
                     events.pop();
                     return;

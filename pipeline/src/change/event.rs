@@ -22,7 +22,7 @@ pub enum Event {
     Message {
         transactional: bool,
         lsn: Lsn,
-        prefix: String,
+        prefix: Box<str>,
         content: Bytes,
     },
     /// `end_lsn` is what progress stores and what is acknowledged.
@@ -48,10 +48,11 @@ pub enum Change {
         relation: Arc<Relation>,
         new: Tuple,
     },
-    /// `old` is there when the key changed (`Key`) or the identity is FULL (`Full`).
+    /// `old` is there when the key changed (`Key`) or the identity is FULL (`Full`); apart, because the room of every event that waits is
+    /// that of the largest kind.
     Update {
         relation: Arc<Relation>,
-        old: Option<OldTuple>,
+        old: Option<Box<OldTuple>>,
         new: Tuple,
     },
     Delete {
@@ -95,11 +96,19 @@ impl Change {
     }
 }
 
+/// What lies around the values of a change in the network buffer that they are slices of: the headers of CopyData (5), XLogData (25) and
+/// of the change itself (6).
+const FRAMING: usize = 36;
+
+/// Millions of events may wait: a new field is to be worth its room.
+const _: () = assert!(size_of::<Change>() <= 56 && size_of::<Event>() <= 64);
+
 impl Event {
-    /// What the event weighs in a queue bounded by bytes: its values and a fixed share for itself.
+    /// What the event weighs in a queue bounded by bytes: its values, the buffer around them, and itself.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        std::mem::size_of::<Event>()
+        size_of::<Event>()
+            + FRAMING
             + match self {
                 Event::Change(change) => change.bytes(),
                 Event::Message { content, .. } => content.len(),

@@ -90,7 +90,7 @@ impl Decoder {
     fn update(&mut self, message: &mut Cursor) -> Result<Event> {
         let relation = self.relation(message)?;
         let old = match message.0.first() {
-            Some(b'K' | b'O') => Some(old_tuple(message, &relation)?),
+            Some(b'K' | b'O') => Some(Box::new(old_tuple(message, &relation)?)),
             _ => None,
         };
         let new = new_tuple(message, &relation)?;
@@ -128,7 +128,7 @@ impl Decoder {
         Ok(Event::Message {
             transactional,
             lsn: message.lsn()?,
-            prefix: message.string()?,
+            prefix: message.string()?.into(),
             content: message.counted_bytes()?,
         })
     }

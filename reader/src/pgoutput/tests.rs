@@ -110,9 +110,8 @@ fn rows_keep_their_values() {
         tuple(out, b'K', &[Column::Text(b"1"), Column::Null]);
         tuple(out, b'N', &[Column::Binary(b"\0\0\0\x02"), Column::Unchanged]);
     });
-    let Change::Update { old: Some(OldTuple::Key(old)), new, .. } = change(&mut decoder, update) else {
-        panic!()
-    };
+    let Change::Update { old: Some(old), new, .. } = change(&mut decoder, update) else { panic!() };
+    let OldTuple::Key(old) = *old else { panic!() };
     assert_eq!(old.columns().next(), Some(Column::Text(b"1")));
     assert_eq!(new.columns().collect::<Vec<_>>(), [Column::Binary(b"\0\0\0\x02"), Column::Unchanged]);
 
@@ -158,7 +157,7 @@ fn logical_messages_may_stand_outside_of_transactions() {
     assert!(matches!(
         decoder.decode(logical(0)).unwrap(),
         Some(Event::Message { transactional: false, prefix, content, .. })
-            if prefix == "walferry" && &content[..] == b"\0ab"
+            if &*prefix == "walferry" && &content[..] == b"\0ab"
     ));
     assert!(decoder.decode(logical(1)).is_err());
     decoder.decode(begin()).unwrap();

@@ -179,7 +179,7 @@ impl<S: ChangeSink> Pump<S> {
                 });
             }
             Event::Message { transactional, lsn, prefix, .. } => {
-                let asked = self.options.message_prefixes.iter().any(|asked| asked == prefix);
+                let asked = self.options.message_prefixes.iter().any(|asked| **asked == **prefix);
                 let wanted = self.options.all_messages || asked;
                 if !wanted || (!transactional && *lsn < self.options.start) {
                     return Ok(());

@@ -260,8 +260,8 @@ component! {
         /// Default: past it the cost of a COMMIT no longer shows.
         pub batch_bytes: Size = "16MB",
         /// Changes that may wait between reader and writer.
-        /// Default: four batches keep both sides busy.
-        pub queue_bytes: Size = "64MB",
+        /// Default: two batches keep both sides busy.
+        pub queue_bytes: Size = "32MB",
         /// From this many inserts in a row into one table on, they travel by COPY; so do the first ones into each table, for which no
         /// statement is prepared yet. 0: never.
         /// Default: below it a statement that is prepared costs less than the start of a COPY.

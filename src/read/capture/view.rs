@@ -47,9 +47,11 @@ impl Part {
         let relation = self.relation.clone();
         match change {
             Change::Insert { new, .. } => Change::Insert { relation, new: self.tuple(&new) },
-            Change::Update { old, new, .. } => {
-                Change::Update { relation, old: old.map(|old| self.old(&old)), new: self.tuple(&new) }
-            }
+            Change::Update { old, new, .. } => Change::Update {
+                relation,
+                old: old.map(|old| Box::new(self.old(&old))),
+                new: self.tuple(&new),
+            },
             Change::Delete { old, .. } => Change::Delete { relation, old: self.old(&old) },
             truncate @ Change::Truncate { .. } => truncate,
         }

@@ -178,7 +178,9 @@ impl Cutter {
     /// The next piece of about `limit_bytes`: transactions with a commit LSN below `before` only. `None` when there is nothing to
     /// hand out. A transaction that doesn't fit gets target transactions of its own: what stood before it goes first.
     pub fn cut(&mut self, limit_bytes: usize, before: Option<Lsn>) -> Result<Option<Piece>> {
-        let mut piece = Piece { end_lsn: self.last_end, ..Piece::default() };
+        // Little more than a piece waits (`Applier::gather`).
+        let changes = Vec::with_capacity(self.waiting.len());
+        let mut piece = Piece { changes, end_lsn: self.last_end, ..Piece::default() };
         let mut moved = false;
         // The rest of a transaction whose first part went before is applied alone: its target transaction is open already.
         let rest = self.inside.is_some();

@@ -343,7 +343,7 @@ impl Planner<'_> {
 fn tuples(change: &Change) -> impl Iterator<Item = &Tuple> {
     let (old, new) = match change {
         Change::Insert { new, .. } => (None, Some(new)),
-        Change::Update { old, new, .. } => (old.as_ref(), Some(new)),
+        Change::Update { old, new, .. } => (old.as_deref(), Some(new)),
         Change::Delete { old, .. } => (Some(old), None),
         Change::Truncate { .. } => (None, None),
     };
@@ -360,12 +360,12 @@ fn encode_key(out: &mut Vec<u8>, target: &Target, tuple: &Tuple) -> bool {
 fn row_change(target: &Target, change: &Change) -> RowChange {
     match change {
         Change::Insert { new, .. } => RowChange::Insert(Row::new(new.clone())),
-        Change::Update { old: Some(OldTuple::Full(old)), new, .. } if target.full => {
-            RowChange::UpdateFull { old: old.clone(), new: Row::new(new.clone()) }
-        }
-        Change::Update { old, new, .. } => {
-            RowChange::Update { key: old.as_ref().map(|old| old.tuple().clone()), new: Row::new(new.clone()) }
-        }
+        Change::Update { old, new, .. } => match old.as_deref() {
+            Some(OldTuple::Full(old)) if target.full => {
+                RowChange::UpdateFull { old: old.clone(), new: Row::new(new.clone()) }
+            }
+            old => RowChange::Update { key: old.map(|old| old.tuple().clone()), new: Row::new(new.clone()) },
+        },
         Change::Delete { old: OldTuple::Full(old), .. } if target.full => RowChange::DeleteFull(old.clone()),
         Change::Delete { old, .. } => RowChange::Delete(old.tuple().clone()),
         Change::Truncate { .. } => unreachable!("a TRUNCATE is a step of its own"),

@@ -2,11 +2,11 @@
 
 use pipeline::{Column, Tuple};
 
-/// Values of one row. `under` holds what `new` leaves out as unchanged.
+/// Values of one row. `under` holds what `new` leaves out as unchanged: rarely there, so it takes no room in every row.
 #[derive(Clone, Debug)]
 pub struct Row {
     new: Tuple,
-    under: Option<Tuple>,
+    under: Option<Box<Tuple>>,
 }
 
 impl Row {
@@ -16,7 +16,7 @@ impl Row {
 
     /// The values in column order; `Unchanged` where neither version has one.
     pub fn columns(&self) -> impl Iterator<Item = Column<'_>> {
-        let mut under = self.under.as_ref().map(Tuple::columns);
+        let mut under = self.under.as_ref().map(|under| under.columns());
         self.new.columns().map(move |value| {
             let older = under.as_mut().and_then(Iterator::next);
             match value {
@@ -40,7 +40,7 @@ impl Row {
         }
         let flat: Vec<Column<'_>> = self.columns().collect();
         let under = Tuple::from_columns(&flat);
-        Row { new: newer, under: Some(under) }
+        Row { new: newer, under: Some(Box::new(under)) }
     }
 
     /// Positions of the columns without a value.

@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use pg::{Class, Error, Params, Result};
+use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::task::JoinSet;
 
@@ -35,6 +36,14 @@ pub struct DumpOptions {
     pub exclude_schemas: Vec<String>,
     pub tables: Vec<String>,
     pub exclude_tables: Vec<String>,
+}
+
+impl DumpOptions {
+    /// An archive holds the owners all the same: pg_restore is told, too.
+    fn left_out(&self) -> impl Iterator<Item = String> {
+        let owner = self.no_owner.then_some("--no-owner");
+        owner.into_iter().chain(self.no_privileges.then_some("--no-privileges")).map(str::to_owned)
+    }
 }
 
 impl PgDump {
@@ -101,28 +110,48 @@ impl PgDump {
         self
     }
 
-    /// Dumps one section (`pre-data`, `post-data`) as SQL. Secrets go through the environment; the child dies with us.
+    /// Pre-data and post-data as SQL. The source is read once, and pg_restore takes the archive apart, which asks no server; where there is
+    /// none beside pg_dump (or one older than 12, which knows no standard output), each section is dumped on its own.
+    pub async fn sections(&self, source: &Params, options: &DumpOptions) -> Result<(String, String)> {
+        let restore = self.program.with_file_name("pg_restore");
+        if self.major < 12 || !restore.is_file() {
+            return tokio::try_join!(
+                self.section(source, "pre-data", options),
+                self.section(source, "post-data", options)
+            );
+        }
+        let archive = self.dump(source, &["--format=custom", "--compress=0"], options).await?;
+        tokio::try_join!(
+            unpack(&restore, &archive, "pre-data", options),
+            unpack(&restore, &archive, "post-data", options)
+        )
+    }
+
+    /// Dumps one section (`pre-data`, `post-data`) as SQL.
     pub async fn section(&self, source: &Params, section: &str, options: &DumpOptions) -> Result<String> {
+        script(self.dump(source, &[&format!("--section={section}")], options).await?)
+    }
+
+    /// What pg_dump writes. Secrets go through the environment; the child dies with us.
+    async fn dump(&self, source: &Params, how: &[&str], options: &DumpOptions) -> Result<Vec<u8>> {
         let mut command = std::process::Command::new(&self.program);
-        command.args(self.arguments(section, options));
+        command.args(how).args(self.arguments(options));
         source.configure_child(&mut command);
         command.env("PGAPPNAME", source.application_name_for(&self.application_name));
         command.env("LC_ALL", "C");
-        let output = Command::from(command).stdin(Stdio::null()).kill_on_drop(true).output().await.map_err(
-            |error| Error::failed("PG_DUMP", format!("could not run {}: {error}", self.program.display())),
-        )?;
+        let output = Command::from(command)
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output()
+            .await
+            .map_err(|error| could_not_run(&self.program, &error))?;
         if !output.status.success() {
             return Err(failure(&String::from_utf8_lossy(&output.stderr)));
         }
-        let dump = String::from_utf8(output.stdout)
-            .map_err(|_| Error::failed("PG_DUMP", "pg_dump wrote what is not UTF-8"))?;
-        if !super::sections::is_complete(&dump) {
-            return Err(Error::connection("pg_dump ended before its output did"));
-        }
-        Ok(dump)
+        Ok(output.stdout)
     }
 
-    fn arguments(&self, section: &str, options: &DumpOptions) -> Vec<String> {
+    fn arguments(&self, options: &DumpOptions) -> Vec<String> {
         let mut arguments: Vec<String> = [
             "--schema-only",
             "--no-publications",
@@ -134,10 +163,8 @@ impl PgDump {
         ]
         .map(str::to_owned)
         .into();
-        arguments.push(format!("--section={section}"));
         arguments.extend(options.snapshot.iter().map(|snapshot| format!("--snapshot={snapshot}")));
-        arguments.extend(options.no_owner.then(|| "--no-owner".to_owned()));
-        arguments.extend(options.no_privileges.then(|| "--no-privileges".to_owned()));
+        arguments.extend(options.left_out());
         // Options of 14.
         let knows = self.major >= 14;
         if knows && self.target_major.is_some_and(|major| major < 14) {
@@ -162,6 +189,57 @@ impl PgDump {
         }
         arguments
     }
+}
+
+/// One section of an archive as SQL. pg_restore writes it as pg_dump would have, by the same code:
+/// <https://www.postgresql.org/docs/current/app-pgrestore.html>
+async fn unpack(restore: &Path, archive: &[u8], section: &str, options: &DumpOptions) -> Result<String> {
+    let mut child = Command::new(restore)
+        .args(["--file=-", &format!("--section={section}")])
+        .args(options.left_out())
+        .env("LC_ALL", "C")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| could_not_run(restore, &error))?;
+    let mut input = child.stdin.take();
+    let write = async {
+        // One that has ended early says why on its own.
+        if let Some(input) = &mut input {
+            let _ = input.write_all(archive).await;
+        }
+        drop(input.take());
+    };
+    let ((), output) = tokio::join!(write, child.wait_with_output());
+    let output = output.map_err(|error| could_not_run(restore, &error))?;
+    if !output.status.success() {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let said = stderr.lines().next().unwrap_or("it was killed").trim();
+        return Err(Error::failed(
+            "PG_RESTORE",
+            format!("pg_restore could not read what pg_dump wrote: {said}"),
+        )
+        .hint(
+            "install pg_dump and pg_restore of one version, or name another one: --set schema.pg_dump=PATH",
+        ));
+    }
+    script(output.stdout)
+}
+
+/// A whole dump in plain SQL.
+fn script(written: Vec<u8>) -> Result<String> {
+    let dump = String::from_utf8(written)
+        .map_err(|_| Error::failed("PG_DUMP", "pg_dump wrote what is not UTF-8"))?;
+    if !super::sections::is_complete(&dump) {
+        return Err(Error::connection("pg_dump ended before its output did"));
+    }
+    Ok(dump)
+}
+
+fn could_not_run(program: &Path, error: &std::io::Error) -> Error {
+    Error::failed("PG_DUMP", format!("could not run {}: {error}", program.display()))
 }
 
 /// A name as a pattern of pg_dump that matches it alone.

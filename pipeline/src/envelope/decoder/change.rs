@@ -134,7 +134,7 @@ impl<'e> Event<'e> {
         let old_key = payload(old_key.as_bytes())?;
         let Value::Object(members) = &old_key else { return Err(malformed("the old key is not an object")) };
         let old = OldTuple::Key(tuple(context, table, members, &[], true)?);
-        Ok((Change::Update { relation, old: Some(old), new }, Moved::Here, 0))
+        Ok((Change::Update { relation, old: Some(Box::new(old)), new }, Moved::Here, 0))
     }
 
     fn update(&mut self) -> Result<Change> {
@@ -143,7 +143,7 @@ impl<'e> Event<'e> {
         let context = self.context;
         let unchanged = std::mem::take(&mut self.unchanged);
         let table = version(context, self.tables, self.name, after, self.shown, Some(key.as_ref()))?;
-        let old = before.map(|before| old(context, table, before, key.as_ref())).transpose()?;
+        let old = before.map(|before| old(context, table, before, key.as_ref()).map(Box::new)).transpose()?;
         let new = tuple(context, table, after, &unchanged, false)?;
         Ok(Change::Update { relation: table.relation.clone(), old, new })
     }

@@ -65,7 +65,7 @@ impl Encoder {
                 let row = Row { operation: b'c', before: None, after: Some(new), old: None };
                 self.row(relation, &row, [None, None], out)
             }
-            Change::Update { relation, old, new } => self.update(relation, old.as_ref(), new, out),
+            Change::Update { relation, old, new } => self.update(relation, old.as_deref(), new, out),
             Change::Delete { relation, old } => {
                 let row = Row { operation: b'd', before: Some(image(old)), after: None, old: None };
                 self.row(relation, &row, [None, None], out)

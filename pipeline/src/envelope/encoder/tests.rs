@@ -138,7 +138,8 @@ fn a_key_change_is_a_delete_and_a_create() {
     let relation = relation(ReplicaIdentity::Default);
     let old = OldTuple::Key(Tuple::from_columns(&[Column::Text(b"1"), Column::Null, Column::Null]));
     let new = row("2", Column::Unchanged, "NaN");
-    let sent = transaction(&mut encoder(false), &[Change::Update { relation, old: Some(old), new }]);
+    let sent =
+        transaction(&mut encoder(false), &[Change::Update { relation, old: Some(Box::new(old)), new }]);
     assert_eq!(sent.len(), 3);
     assert_eq!(sent[0].header(header::NEW_KEY), Some(r#"{"id":2}"#));
     assert_eq!(sent[1].header(header::NEW_KEY), Some(r#"{"id":2}"#));
@@ -153,7 +154,7 @@ fn a_key_change_is_a_delete_and_a_create() {
 #[test]
 fn identity_full_gives_values_that_were_not_sent() {
     let relation = relation(ReplicaIdentity::Full);
-    let old = Some(OldTuple::Full(row("1", Column::Text(b"big"), "0")));
+    let old = Some(Box::new(OldTuple::Full(row("1", Column::Text(b"big"), "0"))));
     let new = row("1", Column::Unchanged, "-0");
     let sent = transaction(&mut encoder(false), &[Change::Update { relation, old, new }]);
     let value = sent[0].value.as_ref().unwrap();

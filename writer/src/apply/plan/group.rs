@@ -14,8 +14,8 @@ enum State {
     Insert(Row),
     Update(Row),
     Delete(Tuple),
-    /// Deleted and inserted anew.
-    Replace(Tuple, Row),
+    /// Deleted and inserted anew. Apart: every state takes the room of the largest.
+    Replace(Box<(Tuple, Row)>),
     /// Inserted and deleted: deleted all the same, so that a row that was there by mistake goes.
     Gone(Tuple),
 }
@@ -50,7 +50,7 @@ impl Group {
         let mergeable = matches!(
             (&*slot, change),
             (
-                State::Insert(_) | State::Update(_) | State::Replace(..),
+                State::Insert(_) | State::Update(_) | State::Replace(_),
                 Change::Update { .. } | Change::Delete { .. }
             ) | (State::Delete(_) | State::Gone(_), Change::Insert { .. })
         );
@@ -61,12 +61,15 @@ impl Group {
         *slot = match (before, change) {
             (State::Insert(row), Change::Update { new, .. }) => State::Insert(row.merged(new.clone())),
             (State::Update(row), Change::Update { new, .. }) => State::Update(row.merged(new.clone())),
-            (State::Replace(old, row), Change::Update { new, .. }) => {
-                State::Replace(old, row.merged(new.clone()))
+            (State::Replace(both), Change::Update { new, .. }) => {
+                let (old, row) = *both;
+                State::Replace(Box::new((old, row.merged(new.clone()))))
             }
             (State::Update(_), Change::Delete { old, .. }) => State::Delete(old.tuple().clone()),
-            (State::Replace(old, _), Change::Delete { .. }) => State::Delete(old),
-            (State::Delete(old), Change::Insert { new, .. }) => State::Replace(old, Row::new(new.clone())),
+            (State::Replace(both), Change::Delete { .. }) => State::Delete(both.0),
+            (State::Delete(old), Change::Insert { new, .. }) => {
+                State::Replace(Box::new((old, Row::new(new.clone()))))
+            }
             (State::Gone(_), Change::Insert { new, .. }) => State::Insert(Row::new(new.clone())),
             // (Insert, Delete), and what `mergeable` has ruled out.
             (_, change) => State::Gone(tuple_of(change).clone()),
@@ -83,6 +86,7 @@ impl Group {
         let mut updates: Vec<(Vec<u16>, Vec<Row>)> = Vec::new();
         let sort = sort && self.states.len() > 1;
         let mut others: Vec<(u32, State)> = Vec::new();
+        inserts.reserve_exact(self.states.iter().filter(|state| matches!(state, State::Insert(_))).count());
         for (number, state) in (0u32..).zip(self.states.drain(..)) {
             match state {
                 // Rows come out as they went in: their order on disk is worth something to whoever reads them.
@@ -99,7 +103,8 @@ impl Group {
                 State::Insert(row) => inserts.push(row),
                 State::Delete(key) => deletes.push(key),
                 State::Gone(key) => gone.push(key),
-                State::Replace(key, row) => {
+                State::Replace(both) => {
+                    let (key, row) = *both;
                     deletes.push(key);
                     inserts.push(row);
                 }

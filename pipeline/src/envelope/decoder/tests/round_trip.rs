@@ -177,7 +177,8 @@ proptest! {
         let image = if full { OldTuple::Full(tuple(&old)) } else { OldTuple::Key(tuple(&key_only)) };
         let insert = Change::Insert { relation: relation.clone(), new: tuple(&old) };
         let plain = Change::Update { relation: relation.clone(), old: None, new: tuple(&new) };
-        let moved = Change::Update { relation: relation.clone(), old: Some(image.clone()), new: tuple(&new) };
+        let earlier = Some(Box::new(image.clone()));
+        let moved = Change::Update { relation: relation.clone(), old: earlier, new: tuple(&new) };
         let delete = Change::Delete { relation: relation.clone(), old: image.clone() };
         let back = events(&options, &[insert, plain, moved, delete]);
         let changed = !full && format!("{:?}", old[0]) != format!("{:?}", new[0]);

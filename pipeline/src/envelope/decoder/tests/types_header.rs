@@ -127,11 +127,15 @@ fn changes(full: bool) -> Vec<Change> {
         };
         let mut moved = texts.to_vec();
         moved[1] = "2025-01-01 00:00:00.001";
-        let old = full.then(|| image(texts));
+        let old = full.then(|| Box::new(image(texts)));
         changes.extend([
             Change::Insert { relation: relation.clone(), new: row(texts) },
             Change::Update { relation: relation.clone(), old, new: row(texts) },
-            Change::Update { relation: relation.clone(), old: Some(image(texts)), new: row(&moved) },
+            Change::Update {
+                relation: relation.clone(),
+                old: Some(Box::new(image(texts))),
+                new: row(&moved),
+            },
             Change::Delete { relation, old: image(&moved) },
         ]);
     }
@@ -151,7 +155,7 @@ fn tuples(events: &[RowEvent]) -> Vec<Vec<String>> {
     let sparse = |old: &OldTuple| -> Vec<String> { texts_of(old.tuple()).into_iter().take(2).collect() };
     let tuples = events.iter().flat_map(|event| match &event.change {
         Change::Insert { new, .. } => vec![texts_of(new)],
-        Change::Update { old, new, .. } => old.iter().map(sparse).chain([texts_of(new)]).collect(),
+        Change::Update { old, new, .. } => old.iter().map(|old| sparse(old)).chain([texts_of(new)]).collect(),
         Change::Delete { old, .. } => vec![sparse(old)],
         other => panic!("{other:?}"),
     });
