@@ -7,11 +7,12 @@
 //! `varchar(n)` and `char(n)` (8.3).
 
 mod decimal;
+mod limit;
 
 use pg::{Error, QualifiedName, quote_ident};
 
 use crate::change::element_type;
-use decimal::Decimal;
+use limit::Limit;
 
 /// A type without domains around it, and its modifier (`atttypmod`; -1: none).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -51,26 +52,6 @@ const NUMERIC: u32 = 1700;
 
 /// Modifiers of types with a length or a scale begin behind a header of this size.
 const HEADER: i32 = 4;
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Limit {
-    /// Digits after the point; negative: zeros before it.
-    Scale(i32),
-    /// Digits of a second.
-    Fraction(usize),
-    /// No time of day.
-    Date,
-    /// A float of half the size: most doubles that print alike are others.
-    Half,
-    Single,
-    Double,
-    Bytes(usize),
-    /// What is longer is refused, but for blanks at the end.
-    Characters(usize),
-    NoBlankAtEnd,
-    /// Every value loses something.
-    Nothing,
-}
 
 /// What a column of the target can keep of its source's values.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -182,60 +163,6 @@ fn scale(of: ColumnType) -> Option<i32> {
 
 fn fraction(modifier: i32) -> usize {
     usize::try_from(modifier).ok().filter(|digits| *digits <= 6).unwrap_or(6)
-}
-
-impl Limit {
-    fn holds(self, text: &[u8]) -> bool {
-        match self {
-            Limit::Scale(scale) => {
-                Decimal::read(text).is_none_or(|number| number.digits.is_empty() || number.exponent >= -scale)
-            }
-            Limit::Fraction(digits) => {
-                let fraction =
-                    text.iter().position(|byte| *byte == b'.').map_or(&[][..], |at| &text[at + 1..]);
-                let fraction = fraction.iter().take_while(|byte| byte.is_ascii_digit());
-                fraction.skip(digits).all(|digit| *digit == b'0')
-            }
-            Limit::Date => {
-                let time = text
-                    .iter()
-                    .position(|byte| matches!(byte, b' ' | b'T'))
-                    .map_or(&[][..], |at| &text[at + 1..]);
-                let mut time = time.iter().take_while(|byte| !matches!(byte, b'+' | b'-' | b' '));
-                time.all(|byte| !(b'1'..=b'9').contains(byte))
-            }
-            Limit::Half => {
-                let value = std::str::from_utf8(text).ok().and_then(|text| text.parse::<f64>().ok());
-                value.is_none_or(|value| !value.is_finite() || f64::from(value as f32) == value)
-            }
-            // Exactly, or as the shortest text that stands for the same float: that is what the server prints.
-            Limit::Single => {
-                float::<f32>(text, f32::is_finite, |value| [format!("{value:e}"), format!("{value:.150}")])
-            }
-            Limit::Double => {
-                float::<f64>(text, f64::is_finite, |value| [format!("{value:e}"), format!("{value:.1075}")])
-            }
-            Limit::Bytes(most) => text.len() <= most,
-            Limit::Characters(most) => {
-                let starts = text.iter().enumerate().filter(|(_, byte)| **byte & 0xc0 != 0x80);
-                let rest = starts.map(|(at, _)| at).nth(most).map_or(&[][..], |at| &text[at..]);
-                rest.is_empty() || rest.iter().any(|byte| *byte != b' ')
-            }
-            Limit::NoBlankAtEnd => text.last() != Some(&b' '),
-            Limit::Nothing => false,
-        }
-    }
-}
-
-fn float<F: std::str::FromStr + Copy>(
-    text: &[u8],
-    finite: fn(F) -> bool,
-    spellings: fn(F) -> [String; 2],
-) -> bool {
-    let Some(number) = Decimal::read(text) else { return true };
-    let value = std::str::from_utf8(text).ok().and_then(|text| text.parse::<F>().ok());
-    let Some(value) = value.filter(|value| finite(*value)) else { return true };
-    spellings(value).iter().any(|spelling| Decimal::read(spelling.as_bytes()).as_ref() == Some(&number))
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ pub fn rows(mut data: &[u8]) {
     /// A type and its modifier.
     type Kind = (u32, i32);
     // There and here.
-    const NARROWED: [(Kind, Kind); 13] = [
+    const NARROWED: [(Kind, Kind); 16] = [
         ((1700, -1), (1700, (10 << 16 | 2) + 4)),
         ((1700, -1), (1700, (3 << 16 | 0x7fe) + 4)),
         ((1231, -1), (1231, (10 << 16 | 2) + 4)),
@@ -48,6 +48,10 @@ pub fn rows(mut data: &[u8]) {
         ((1114, -1), (1114, 0)),
         ((1114, -1), (1082, -1)),
         ((1186, -1), (1186, 0x7fff_0001)),
+        ((25, -1), (18, -1)),
+        // A time of day, and fields of an interval: only NULL is kept whole.
+        ((1114, -1), (1083, -1)),
+        ((1186, -1), (1186, 0x0008_ffff)),
     ];
     let names: Vec<String> = (0..NARROWED.len()).map(|n| n.to_string()).collect();
     let side = |of: fn(&(Kind, Kind)) -> Kind| -> Vec<ColumnShape> {

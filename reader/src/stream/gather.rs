@@ -20,7 +20,7 @@ const BYTES_PER_MICROSECOND: u64 = 8;
 const PAUSE: Duration = Duration::from_millis(1);
 const SHORTEST: Duration = Duration::from_micros(100);
 const LONGEST: Duration = Duration::from_millis(12);
-/// What was committed this long ago is late anyway …
+/// What was committed so many microseconds ago is late anyway …
 const LATE: i64 = 1_000_000;
 /// … and may wait this long for its buffer to be full, however slowly it comes.
 const LONGEST_LATE: Duration = Duration::from_millis(50);
