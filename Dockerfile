@@ -1,4 +1,4 @@
-# walferry in a container: the binary, pg_dump, the libraries of both, and nothing to build with.
+# walferry in a container: the binary, pg_dump and pg_restore, the libraries of all, and nothing to build with.
 #
 #   docker build -t walferry .        (or podman)
 #   docker run --rm walferry check --source … --target …
@@ -50,10 +50,11 @@ WORKDIR /tmp
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["orders"]
 
-# The newest pg_dump reads every source from 10 on. Taken out of the server's image with the libraries that it names.
+# The newest pg_dump reads every source from 10 on; pg_restore takes apart what it wrote. Taken out of the server's image with the libraries that it names.
 FROM docker.io/library/postgres:${POSTGRES}-${DEBIAN} AS client
 COPY compose/image/with-libraries /usr/local/bin/
-RUN sh /usr/local/bin/with-libraries "$(readlink -f "$(pg_config --bindir)/pg_dump")" /out
+RUN for program in pg_dump pg_restore; do \
+        sh /usr/local/bin/with-libraries "$(readlink -f "$(pg_config --bindir)/$program")" /out; done
 
 FROM docker.io/library/debian:${DEBIAN}-slim
 LABEL org.opencontainers.image.title=walferry \

@@ -1,5 +1,7 @@
 //! What `scripts/test` was asked for.
 
+use std::time::Duration;
+
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
@@ -8,6 +10,11 @@ fn number(name: &str) -> Option<u64> {
 /// `--all`: the full-size variants of tests that are scaled down otherwise.
 pub fn full() -> bool {
     std::env::var_os("WALFERRY_TEST_FULL").is_some()
+}
+
+/// How long to wait for what has to come: longer where millions of rows of another test may be on their way through the same servers.
+pub fn patience() -> Duration {
+    Duration::from_secs(if full() { 1200 } else { 120 })
 }
 
 /// `--minutes`: how long the driver of random faults works.

@@ -4,7 +4,7 @@ use std::io;
 use std::pin::pin;
 use std::task::{Context, Poll};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
 use tokio::io::AsyncReadExt;
 
 use super::Stream;
@@ -78,13 +78,23 @@ impl Input {
 
     /// Reads once; the number of bytes, 0 at the end of the stream.
     pub(super) fn poll_read(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.poll_read_at_most(usize::MAX, stream, cx)
+    }
+
+    /// As [`Input::poll_read`], but no more than so many bytes.
+    pub(super) fn poll_read_at_most(
+        &mut self,
+        most: usize,
+        stream: &mut Stream,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
         let length = self.buffer.len();
         if self.buffer.capacity() - length < LOW {
             // Doubling as data really arrives: a lying length costs nothing, a long message is copied a few times at most.
             self.buffer.reserve(self.missing.min(length).max(BLOCK));
         }
         // Dropped after one poll: `read_buf` keeps nothing back.
-        let read = pin!(stream.read_buf(&mut self.buffer)).poll(cx);
+        let read = pin!(stream.read_buf(&mut (&mut self.buffer).limit(most))).poll(cx);
         if let Poll::Ready(Ok(count)) = read {
             self.received += count as u64;
         }

@@ -194,6 +194,14 @@ impl Wire {
         }
     }
 
+    /// Takes up to `most` bytes of what has arrived out of the socket, without waiting and without looking at them: [`Wire::recv`] finds them.
+    /// How many they were; 0 as well at the end of the stream.
+    pub fn take_in(&mut self, most: usize) -> Result<usize> {
+        use futures_util::FutureExt;
+        let (stream, input) = (&mut self.stream, &mut self.input);
+        Ok(poll_fn(|cx| input.poll_read_at_most(most, stream, cx)).now_or_never().transpose()?.unwrap_or(0))
+    }
+
     /// Waits until the server has sent something more.
     async fn read_more(&mut self) -> Result<()> {
         let (stream, input) = (&mut self.stream, &mut self.input);

@@ -92,6 +92,11 @@ impl ReplicationStream {
         self.wire.narrow_if_local(bytes).unwrap_or_default()
     }
 
+    /// Takes up to `most` bytes of messages that have arrived out of the socket, without waiting; they are received later. How many they were.
+    pub fn take_in(&mut self, most: usize) -> Result<usize> {
+        self.wire.take_in(most)
+    }
+
     /// Bytes that have arrived so far.
     #[must_use]
     pub fn received(&self) -> u64 {

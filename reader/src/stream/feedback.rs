@@ -49,6 +49,11 @@ impl Feedback {
         }
     }
 
+    /// Between two statuses while nothing becomes durable.
+    pub(super) fn interval(&self) -> Duration {
+        self.interval
+    }
+
     /// `wal_sender_timeout`; zero: none.
     pub(super) async fn server_timeout(connection: &mut ReplicationConnection) -> Result<Duration> {
         let sql = "SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'";

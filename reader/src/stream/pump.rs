@@ -15,6 +15,11 @@ use crate::replication::{ReplicationMessage, ReplicationStream};
 
 /// Messages between two looks at the clock and at `cancel` while the server never pauses.
 const LOOK_EVERY: u32 = 256;
+/// What is taken out of the socket at a time while there is no room for it in the carrier, and in all: enough for an hour.
+const SIP: usize = 16 * 1024;
+const SIPS: usize = 64 * 1024 * 1024;
+/// … and how often; more often where the server is impatient, because it is to hear from us in between.
+const SIP_EVERY: Duration = Duration::from_secs(1);
 /// How long the server may take to let the slot go.
 const FINISH: Duration = Duration::from_secs(2);
 
@@ -225,7 +230,14 @@ impl<S: ChangeSink> Pump<S> {
     }
 
     /// Hands the chunk to the carrier; goes on with feedback while there is no room.
+    ///
+    /// A socket that is full to the brim is deaf: a segment that comes when there is no memory left for it is dropped with the acknowledgement
+    /// in it (seen with Linux 6.18 and a buffer of fixed size). What we tell the server is then sent again and again, until it gives up, or the
+    /// kernel does (`tcp_user_timeout`). So a little is taken out of it from time to time, up to a limit.
     async fn deliver(&mut self, cancel: &CancellationToken) -> Result<ControlFlow<()>> {
+        let mut taken_in = 0;
+        let every = SIP_EVERY.min(self.feedback.interval() / 2);
+        let mut sip = tokio::time::interval_at(tokio::time::Instant::now() + every, every);
         let send = std::pin::pin!(self.sink.send(std::mem::take(&mut self.chunk)));
         let mut send = send;
         loop {
@@ -244,6 +256,7 @@ impl<S: ChangeSink> Pump<S> {
                     self.feedback.heard();
                     self.feedback.tell(&mut self.stream).await?;
                 }
+                _ = sip.tick(), if taken_in < SIPS => taken_in += self.stream.take_in(SIP)?,
             }
         }
         self.taken = self.sent;

@@ -186,7 +186,7 @@ component! {
         /// Leave out GRANT and REVOKE.
         /// Default: off.
         pub no_privileges: bool = "off",
-        /// The pg_dump program; it must be at least as new as the source.
+        /// The pg_dump program; it must be at least as new as the source. With pg_restore in the same folder the source is read once for it.
         /// Default: the newest found in PATH and in /usr/lib/postgresql.
         pub pg_dump: Option<PathBuf> = "",
     }

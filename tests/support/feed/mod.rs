@@ -22,11 +22,8 @@ use tokio_postgres::Client;
 use super::oracle::{self, Events, Scope, differences};
 use super::postgres::{connect, explain};
 use super::walferry::{Running, Status};
-use super::{Postgres, Walferry, canary};
+use super::{Postgres, Walferry, canary, options};
 use pg::Lsn;
-
-/// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// One run into one target.
 pub struct Lane {
@@ -100,7 +97,7 @@ impl Feed {
 
     /// Waits until everything committed so far is applied on every target.
     pub async fn applied(&mut self) {
-        self.applied_within(PATIENCE).await;
+        self.applied_within(options::patience()).await;
     }
 
     pub async fn applied_within(&mut self, patience: Duration) {
@@ -214,7 +211,7 @@ impl Feed {
         run(&session, slots).await;
         let drop = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
                     WHERE database = current_database() AND NOT active";
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + options::patience();
         loop {
             let _ = session.batch_execute(drop).await;
             let left = "SELECT FROM pg_replication_slots WHERE database = current_database()";
@@ -262,7 +259,7 @@ impl Lane {
     async fn wait_live(&mut self) {
         let sql =
             format!("SELECT step = 'live' FROM walferry.runs WHERE name = '{}'", self.walferry.run_name());
-        self.wait_for("step live", &sql, PATIENCE).await;
+        self.wait_for("step live", &sql, options::patience()).await;
     }
 
     async fn wait_for(&mut self, what: &str, sql: &str, patience: Duration) {

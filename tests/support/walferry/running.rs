@@ -12,10 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Child;
 
 use super::{Output, Status, Walferry};
-use crate::support::{canary, scratch};
-
-/// How long the waits for a state last at most.
-const PATIENCE: Duration = Duration::from_secs(120);
+use crate::support::{canary, options, scratch};
 
 /// The shortest pause between two looks at a run's status.
 const LOOK: Duration = Duration::from_millis(50);
@@ -79,7 +76,7 @@ impl Running {
 
     pub async fn wait_for(&mut self, what: &str, reached: impl Fn(&Status) -> bool) -> Status {
         let begun = Instant::now();
-        let deadline = begun + PATIENCE;
+        let deadline = begun + options::patience();
         let mut last = None;
         loop {
             // Ended first, then status: what a finished run left still counts.
@@ -94,7 +91,11 @@ impl Running {
                 panic!("{what} was not reached, the run ended with {ended}{}", self.report(last.as_ref()));
             }
             if Instant::now() > deadline {
-                panic!("{what} was not reached within {PATIENCE:?}{}", self.report(last.as_ref()));
+                panic!(
+                    "{what} was not reached within {:?}{}",
+                    options::patience(),
+                    self.report(last.as_ref())
+                );
             }
             // Each look is a process and two sessions, which takes time from what is waited for: the longer that lasts, the fewer.
             tokio::time::sleep((begun.elapsed() / 4).clamp(LOOK, 8 * LOOK)).await;
@@ -108,7 +109,7 @@ impl Running {
 
     /// Waits until stderr has this text behind its first `from` bytes.
     pub async fn wait_for_stderr_after(&mut self, from: usize, text: &str) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + options::patience();
         let said = |stderr: String| stderr.get(from..).is_some_and(|new| new.contains(text));
         while !said(self.stderr()) {
             let ended = self.child.try_wait().expect("our child");
@@ -119,7 +120,7 @@ impl Running {
     }
 
     pub async fn wait_exit(self) -> Output {
-        self.wait_exit_within(PATIENCE).await
+        self.wait_exit_within(options::patience()).await
     }
 
     pub async fn wait_exit_within(mut self, timeout: Duration) -> Output {
