@@ -237,7 +237,7 @@ impl<S: ChangeSink> Pump<S> {
     async fn deliver(&mut self, cancel: &CancellationToken) -> Result<ControlFlow<()>> {
         let mut taken_in = 0;
         let every = SIP_EVERY.min(self.feedback.interval() / 2);
-        let mut sip = tokio::time::interval_at(tokio::time::Instant::now() + every, every);
+        let mut sip = tokio::time::Instant::now() + every;
         let send = std::pin::pin!(self.sink.send(std::mem::take(&mut self.chunk)));
         let mut send = send;
         loop {
@@ -256,7 +256,10 @@ impl<S: ChangeSink> Pump<S> {
                     self.feedback.heard();
                     self.feedback.tell(&mut self.stream).await?;
                 }
-                _ = sip.tick(), if taken_in < SIPS => taken_in += self.stream.take_in(SIP)?,
+                () = tokio::time::sleep_until(sip), if taken_in < SIPS => {
+                    taken_in += self.stream.take_in(SIP)?;
+                    sip = tokio::time::Instant::now() + every;
+                }
             }
         }
         self.taken = self.sent;

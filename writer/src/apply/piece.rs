@@ -178,9 +178,7 @@ impl Cutter {
     /// The next piece of about `limit_bytes`: transactions with a commit LSN below `before` only. `None` when there is nothing to
     /// hand out. A transaction that doesn't fit gets target transactions of its own: what stood before it goes first.
     pub fn cut(&mut self, limit_bytes: usize, before: Option<Lsn>) -> Result<Option<Piece>> {
-        // Little more than a piece waits (`Applier::gather`).
-        let changes = Vec::with_capacity(self.waiting.len());
-        let mut piece = Piece { changes, end_lsn: self.last_end, ..Piece::default() };
+        let mut piece = Piece { end_lsn: self.last_end, ..Piece::default() };
         let mut moved = false;
         // The rest of a transaction whose first part went before is applied alone: its target transaction is open already.
         let rest = self.inside.is_some();
@@ -220,6 +218,10 @@ impl Cutter {
                 Event::Change(change) => {
                     if self.inside.is_none() {
                         return Err(protocol("a change outside of a transaction"));
+                    }
+                    if piece.changes.is_empty() {
+                        // Little more than a piece waits (`Applier::gather`).
+                        piece.changes.reserve_exact(self.waiting.len() + 1);
                     }
                     piece.changes.push(change);
                 }

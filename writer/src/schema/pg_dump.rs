@@ -216,7 +216,10 @@ async fn unpack(restore: &Path, archive: &[u8], section: &str, options: &DumpOpt
     let output = output.map_err(|error| could_not_run(restore, &error))?;
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
-        let said = stderr.lines().next().unwrap_or("it was killed").trim();
+        // As for pg_dump: it is tried again.
+        let Some(said) = stderr.lines().next().map(str::trim) else {
+            return Err(Error::connection("pg_restore was killed"));
+        };
         return Err(Error::failed(
             "PG_RESTORE",
             format!("pg_restore could not read what pg_dump wrote: {said}"),
