@@ -26,6 +26,7 @@ mod covered;
 mod failure;
 pub mod foreign;
 mod form;
+mod gate;
 mod lag;
 mod ledger;
 mod merge;

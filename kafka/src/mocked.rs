@@ -7,14 +7,18 @@ use std::time::Duration;
 use pg::{Lsn, QualifiedName};
 use pipeline::envelope::{self, ColumnType, Decoder, Dialect, Encoder, Kind, TableTypes, Topics, Values};
 use pipeline::{
-    Change, ChangeSink, ChangeSource, Chunk, Column, Event, PgTimestamp, Relation, RelationColumn,
+    Change, ChangeSink, ChangeSource, Chunk, Column, Durable, Event, PgTimestamp, Relation, RelationColumn,
     RelationId, ReplicaIdentity, Tuple,
 };
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use rdkafka::{Offset, TopicPartitionList};
 use tokio_util::sync::CancellationToken;
 
+use crate::producer::Outgoing;
 use crate::{Admin, Announcement, KafkaSink, Merge, MergeOptions, Options, Position, Producer, Tail};
 
 const PARTITIONS: usize = 3;
@@ -262,4 +266,77 @@ fn row_27_no_timeout_of_librdkafka_gives_a_message_up() {
     let native = scene.options.consumer(4).create_native_config().unwrap();
     assert_eq!(native.get("auto.offset.reset").unwrap(), "error");
     assert_eq!(native.get("enable.auto.commit").unwrap(), "false");
+}
+
+/// Sends records to one partition, each while the answer to the one before it is on its way, first `there`, then the others, the first of
+/// which is refused. What the partition has in the end, and why the stream ended.
+async fn refused_behind(there: &[&str], others: &[&str]) -> (Vec<String>, Option<pg::Error>) {
+    let scene = Scene::new();
+    let topic = Topics::new("p").table(&QualifiedName::new("public", "t"));
+    for partition in [0, 1] {
+        scene.mock.partition_leader(&topic, partition, Some(1)).unwrap();
+    }
+    let (producer, mut durable) = Producer::start(&scene.options, Durable::default()).unwrap();
+    let handle = producer.handle().unwrap();
+    let send = |partition: i32, value: &str| {
+        let entry = handle.shared.ledger().open();
+        let (key, value, headers) = (Some(&b"k"[..]), Some(value.as_bytes()), &[][..]);
+        let outgoing = Outgoing { topic: &topic, partition, key, value, headers, timestamp: 1 };
+        handle.record(entry, &outgoing).unwrap();
+        let end = Lsn::new(entry as u64 + 1);
+        handle.shared.ledger().finish(entry, end);
+        end
+    };
+    // The producer has its number, and a connection, when it matters.
+    let elsewhere = [(1, "elsewhere")];
+    for (partition, value) in elsewhere.into_iter().chain(there.iter().map(|value| (0, *value))) {
+        let end = send(partition, value);
+        durable.wait_for(|durable| durable.flushed >= end).await.unwrap();
+    }
+    // Many times of what a message waits for others.
+    let (round_trip, pause) = (Duration::from_millis(500), Duration::from_millis(50));
+    scene.mock.broker_round_trip_time(1, round_trip).unwrap();
+    scene.errors(&[RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION]);
+    let mut end = Lsn::ZERO;
+    for value in others {
+        end = send(0, value);
+        tokio::time::sleep(pause).await;
+    }
+    let reached = durable.wait_for(|durable| durable.flushed >= end);
+    let _ = tokio::time::timeout(PATIENCE, reached).await.expect("it ends one way or the other");
+    let failure = producer.failure();
+    drop(handle);
+    producer.close().await;
+    (records(&scene, &topic), failure)
+}
+
+fn records(scene: &Scene, topic: &str) -> Vec<String> {
+    let consumer: BaseConsumer = scene.options.consumer(1).create().unwrap();
+    let (low, high) = consumer.fetch_watermarks(topic, 0, PATIENCE).unwrap();
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, 0, Offset::Offset(low)).unwrap();
+    consumer.assign(&list).unwrap();
+    let value =
+        |message: BorrowedMessage<'_>| String::from_utf8(message.payload().unwrap().to_vec()).unwrap();
+    (low..high).map(|_| value(consumer.poll(PATIENCE).unwrap().unwrap())).collect()
+}
+
+/// A broker accepts whatever sequence number a producer begins with.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_message_of_a_partition_that_is_refused_is_not_left_out() {
+    let (records, failure) = refused_behind(&[], &["1", "2", "3"]).await;
+    assert_eq!(records, ["1", "2", "3"]);
+    assert!(failure.is_none());
+}
+
+/// The mock takes any sequence number, as a broker does that has forgotten the producer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_acknowledged_only_by_what_follows_ends_the_stream() {
+    let (records, failure) = refused_behind(&["0"], &["1", "2"]).await;
+    assert_eq!(records, ["0", "2"], "this is what would have been taken for everything");
+    let failure = failure.expect("nothing behind it counts");
+    assert!(
+        failure.class() == pg::Class::Connection && failure.to_string().contains("no offset"),
+        "{failure}"
+    );
 }

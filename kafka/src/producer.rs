@@ -19,6 +19,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::failure::classify;
+use crate::gate::{Gate, Record};
 use crate::ledger::{Ledger, Part, Waiting, weight};
 use crate::murmur2::partition;
 use crate::options::{Options, made};
@@ -28,10 +29,11 @@ use crate::reach::refusal;
 /// What the producer's thread and the sink share.
 pub(crate) struct Shared {
     ledger: Mutex<Ledger>,
-    /// A marker may be due.
+    /// A marker may be due, or what the gate holds.
     marker: Notify,
     /// Something has left the queue.
     room: Notify,
+    gate: Gate,
     message_bytes: usize,
     published: Published,
 }
@@ -39,6 +41,11 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// At once, or when the first message of its partition is there.
+    fn send(&self, client: &ThreadedProducer<Reports>, record: Record<'_>) -> Result<()> {
+        self.gate.pass(record, |record| produce(client, record))
     }
 
     fn fail(&self, error: Error) {
@@ -83,6 +90,17 @@ impl ProducerContext for Reports {
     fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
         let shared = &self.0;
         match result {
+            // librdkafka takes what comes before an acknowledged batch for acknowledged too. A broker that knows nothing of the producer (any
+            // more) may have refused that and taken the batch behind it.
+            Ok(message) if message.offset() < 0 => {
+                let (topic, partition) = (message.topic(), message.partition());
+                shared.fail(
+                    Error::connection(format!(
+                        "Kafka: writing to topic \"{topic}\": a message of partition {partition} has no offset, and later ones have"
+                    ))
+                    .with_code("KAFKA"),
+                );
+            }
             Ok(message) => {
                 let bytes = weight(message.key(), message.payload());
                 let part = Part::of_opaque(opaque);
@@ -91,7 +109,8 @@ impl ProducerContext for Reports {
                 if matches!(part, Part::End(_)) {
                     fail::fail_point!("kafka-end-acknowledged");
                 }
-                if !matches!(part, Part::Begin(_)) {
+                let due = shared.gate.acknowledged(message.topic(), message.partition());
+                if due || !matches!(part, Part::Begin(_)) {
                     shared.marker.notify_one();
                 }
                 shared.room.notify_one();
@@ -129,6 +148,7 @@ impl Producer {
             ledger: Mutex::new(Ledger::new(sender)),
             marker: Notify::new(),
             room: Notify::new(),
+            gate: Gate::default(),
             message_bytes,
             published: Published::default(),
         });
@@ -229,7 +249,6 @@ impl Handle {
 
     /// Hands an event of `entry` to the producer.
     pub(crate) fn event(&self, entry: usize, message: &Envelope<'_>, partitions: usize) -> Result<()> {
-        let part = Part::Event(entry);
         // A client that carries dead letters as well takes larger ones.
         if message.key.map_or(0, <[u8]>::len) + message.value.map_or(0, <[u8]>::len)
             > self.shared.message_bytes
@@ -239,31 +258,36 @@ impl Handle {
             return Err(self.shared.too_large(error));
         }
         self.shared.ledger().sent(entry, weight(message.key, message.value));
-        let headers = message.headers.iter().map(|(name, value)| (*name, *value));
-        send(&self.client, part, message.topic, message.key, message.value, headers, partitions).map_err(
-            |error| {
-                if error.code() == "KAFKA_MESSAGE_TOO_LARGE" { self.shared.too_large(error) } else { error }
-            },
-        )
+        let record = Record {
+            part: Part::Event(entry),
+            topic: message.topic,
+            partition: partition(message.key, partitions),
+            key: message.key,
+            value: message.value,
+            headers: owned(message.headers.iter().map(|(name, value)| (*name, Some(*value)))),
+            timestamp: None,
+        };
+        self.shared.send(&self.client, record).map_err(|error| {
+            if error.code() == "KAFKA_MESSAGE_TOO_LARGE" { self.shared.too_large(error) } else { error }
+        })
     }
 
     /// Hands a message with a partition and a time of its own to the producer.
     pub(crate) fn record(&self, entry: usize, record: &Outgoing<'_>) -> Result<()> {
         self.shared.ledger().sent(entry, weight(record.key, record.value));
-        let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
-        for (name, value) in record.headers {
-            headers = headers.insert(Header { key: name, value: value.as_deref() });
-        }
-        let mut base: BaseRecord<'_, [u8], [u8], usize> =
-            BaseRecord::with_opaque_to(record.topic, Part::Event(entry).to_opaque())
-                .partition(record.partition)
-                .timestamp(record.timestamp)
-                .headers(headers);
-        base.key = record.key;
-        base.payload = record.value;
-        self.client
-            .send(base)
-            .map_err(|(error, _)| classify(&error, &format!("writing to topic \"{}\"", record.topic)))
+        let headers = record.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
+        self.shared.send(
+            &self.client,
+            Record {
+                part: Part::Event(entry),
+                topic: record.topic,
+                partition: record.partition,
+                key: record.key,
+                value: record.value,
+                headers: owned(headers),
+                timestamp: Some(record.timestamp),
+            },
+        )
     }
 
     /// Markers may be due.
@@ -272,33 +296,33 @@ impl Handle {
     }
 }
 
-fn send<'a>(
-    client: &ThreadedProducer<Reports>,
-    part: Part,
-    topic: &str,
-    key: Option<&[u8]>,
-    value: Option<&[u8]>,
-    headers: impl ExactSizeIterator<Item = (&'a str, &'a [u8])>,
-    partitions: usize,
-) -> Result<()> {
+fn owned<'a>(headers: impl ExactSizeIterator<Item = (&'a str, Option<&'a [u8]>)>) -> OwnedHeaders {
     let mut owned = OwnedHeaders::new_with_capacity(headers.len());
-    for (name, value) in headers {
-        owned = owned.insert(Header { key: name, value: Some(value) });
+    for (key, value) in headers {
+        owned = owned.insert(Header { key, value });
     }
-    let mut record: BaseRecord<'_, [u8], [u8], usize> = BaseRecord::with_opaque_to(topic, part.to_opaque())
-        .partition(partition(key, partitions))
-        .headers(owned);
-    record.key = key;
-    record.payload = value;
-    client.send(record).map_err(|(error, _)| classify(&error, &format!("writing to topic \"{topic}\"")))
+    owned
 }
 
-/// Sends the markers as they become due.
+/// Hands it to the client, which keeps what it can't send yet.
+fn produce(client: &ThreadedProducer<Reports>, record: Record<'_>) -> Result<()> {
+    let Record { part, topic, partition, key, value, headers, timestamp } = record;
+    let mut base: BaseRecord<'_, [u8], [u8], usize> =
+        BaseRecord::with_opaque_to(topic, part.to_opaque()).partition(partition).headers(headers);
+    (base.key, base.payload, base.timestamp) = (key, value, timestamp);
+    client.send(base).map_err(|(error, _)| classify(&error, &format!("writing to topic \"{topic}\"")))
+}
+
+/// Sends the markers as they become due, and what waited for the first message of a partition.
 async fn mark(client: Arc<ThreadedProducer<Reports>>, shared: Arc<Shared>, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             () = shared.marker.notified() => {}
+        }
+        if let Err(error) = shared.gate.release(|record| produce(&client, record)) {
+            shared.fail(error);
+            return;
         }
         loop {
             let due = {
@@ -312,8 +336,17 @@ async fn mark(client: Arc<ThreadedProducer<Reports>>, shared: Arc<Shared>, stop:
             if matches!(part, Part::End(_)) {
                 fail::fail_point!("kafka-before-end");
             }
-            let headers = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
-            if let Err(error) = send(&client, part, &topic, key.as_deref(), value.as_deref(), headers, 1) {
+            let headers = headers.iter().map(|(name, value)| (name.as_str(), Some(value.as_slice())));
+            let record = Record {
+                part,
+                topic: &topic,
+                partition: 0,
+                key: key.as_deref(),
+                value: value.as_deref(),
+                headers: owned(headers),
+                timestamp: None,
+            };
+            if let Err(error) = shared.send(&client, record) {
                 shared.fail(error);
                 return;
             }

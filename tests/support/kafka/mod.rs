@@ -195,6 +195,8 @@ impl Kafka {
             .set("group.id", "walferry-test")
             .set("enable.auto.commit", "false")
             .set("auto.offset.reset", "earliest")
+            // The next request waits behind a fetch that waits for more.
+            .set("fetch.wait.max.ms", "10")
             .create()
             .expect("a consumer")
     }
@@ -250,21 +252,26 @@ impl Kafka {
         tokio::task::block_in_place(|| {
             let consumer = self.consumer();
             let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).expect("the broker answers");
-            let mut records = Vec::new();
-            for partition in metadata.topics()[0].partitions() {
-                let id = partition.id();
-                let (low, high) = watermarks(&consumer, topic, id);
-                let mut list = rdkafka::TopicPartitionList::new();
-                list.add_partition_offset(topic, id, rdkafka::Offset::Offset(low)).expect("an offset");
-                consumer.assign(&list).expect("assign");
-                let mut next = low;
-                while next < high {
-                    let message = consumer.poll(PATIENCE).expect("a record in time").expect("a record");
-                    next = message.offset() + 1;
-                    records.push(Record::of(&message));
+            let partitions = metadata.topics()[0].partitions().len();
+            let mut ends: Vec<(i64, i64)> =
+                (0..partitions).map(|id| watermarks(&consumer, topic, id as i32)).collect();
+            let mut list = rdkafka::TopicPartitionList::new();
+            for (id, (low, _)) in ends.iter().enumerate().filter(|(_, (low, high))| low < high) {
+                list.add_partition_offset(topic, id as i32, rdkafka::Offset::Offset(*low))
+                    .expect("an offset");
+            }
+            consumer.assign(&list).expect("assign");
+            let mut records = vec![Vec::new(); ends.len()];
+            while ends.iter().any(|(next, high)| next < high) {
+                let message = consumer.poll(PATIENCE).expect("a record in time").expect("a record");
+                let partition = message.partition() as usize;
+                let (next, high) = &mut ends[partition];
+                if message.offset() < *high {
+                    *next = message.offset() + 1;
+                    records[partition].push(Record::of(&message));
                 }
             }
-            records
+            records.concat()
         })
     }
 
@@ -280,6 +287,17 @@ impl Kafka {
         message.key = record.key.as_deref();
         message.payload = record.value.as_deref();
         producer.send(message, PATIENCE).await.expect("the record is written");
+    }
+
+    /// Waits until the broker takes messages for a topic, or no longer does: it hears from the controller which topics there are.
+    pub async fn served(&self, topic: &str, wanted: bool) {
+        let deadline = Instant::now() + PATIENCE;
+        let consumer = self.consumer();
+        let served = || tokio::task::block_in_place(|| consumer.fetch_watermarks(topic, 1, PATIENCE).is_ok());
+        while served() != wanted {
+            assert!(Instant::now() < deadline, "topic {topic}: served is {}", !wanted);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// A setting of a topic, as the broker has it.
