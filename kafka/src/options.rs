@@ -104,7 +104,9 @@ impl Options {
             // A queue that was full is asked for again at once: the default, a second, empties it several times over.
             .set("fetch.queue.backoff.ms", "5")
             .set("queued.max.messages.kbytes", (share >> 10).to_string())
-            .set("fetch.message.max.bytes", (share / 2).max(32 << 10).to_string())
+            // A partition is asked for more while it has less than its share, and what comes is compressed: rows that are alike become ten
+            // times as much and more. Little at a time, so that what comes on top of the share is no multiple of it.
+            .set("fetch.message.max.bytes", (share / 16).clamp(32 << 10, 1 << 20).to_string())
             .set("fetch.max.bytes", self.fetch_bytes.clamp(self.message_bytes, 1 << 30).to_string());
         config
     }

@@ -265,6 +265,39 @@ async fn row_70_a_full_queue_does_not_cost_the_connection_to_the_source() {
     scene.close(running, load, &events).await;
 }
 
+/// … which does not come to be: a little of what the server sends is taken in all the time.
+#[tokio::test]
+async fn row_70_while_the_queue_is_full_a_little_is_taken_out_of_the_socket() {
+    let scene = Scene::with(
+        Postgres::builder(15).database(DB).setting("wal_sender_timeout", "2000"),
+        Postgres::builder(15).database(DB),
+    )
+    .await;
+    let events = Events::record(&scene.source, DB).await;
+    let proxy = Proxy::to(&scene.source).await;
+    let run = Walferry::new(&proxy.uri(DB), &scene.target.uri(DB)).command("migrate");
+    let mut running = run.args(&["--set", "apply.queue_bytes=256kB"]).spawn();
+    running.wait_for_step("live").await;
+    let locker = scene.target.connect(DB).await;
+    locker.batch_execute("BEGIN; LOCK TABLE big IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    // More than fits into all buffers on the way.
+    let burst = "INSERT INTO big SELECT 100000 + i, repeat(md5(i::text), 100) FROM generate_series(1, 20000) i";
+    scene.source.sql(DB, burst).await;
+    let down = || proxy.bytes(Direction::Down);
+    let mut before = u64::MAX;
+    while down().saturating_sub(before) > 1 << 20 || before == u64::MAX {
+        before = down();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let full = down();
+    let more = |proxy: &Proxy| proxy.bytes(Direction::Down) >= full + (256 << 10);
+    proxy.wait_until("what is taken in while the queue is full", Duration::from_secs(60), more).await;
+    locker.batch_execute("COMMIT").await.unwrap();
+    let status = running.wait_applied(oracle::marker(&scene.source, DB).await).await;
+    oracle::expect_same(&scene.source.uri(DB), &scene.target.uri(DB)).await;
+    events.expect_applied(&status).await;
+}
+
 /// Prepared before everything crashes, decided afterwards: once where it commits, nothing where it is rolled back.
 #[tokio::test]
 async fn prepared_transactions_are_decided_after_a_crash_of_both() {
