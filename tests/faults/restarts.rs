@@ -281,7 +281,8 @@ async fn row_70_while_the_queue_is_full_a_little_is_taken_out_of_the_socket() {
     let locker = scene.target.connect(DB).await;
     locker.batch_execute("BEGIN; LOCK TABLE big IN ACCESS EXCLUSIVE MODE").await.unwrap();
     // More than fits into all buffers on the way.
-    let burst = "INSERT INTO big SELECT 100000 + i, repeat(md5(i::text), 100) FROM generate_series(1, 20000) i";
+    let burst =
+        "INSERT INTO big SELECT 100000 + i, repeat(md5(i::text), 100) FROM generate_series(1, 20000) i";
     scene.source.sql(DB, burst).await;
     let down = || proxy.bytes(Direction::Down);
     let mut before = u64::MAX;
